@@ -1,0 +1,1 @@
+"""The Weather DataOps Platform as a Dagster code location."""

@@ -1,0 +1,1 @@
+"""Dagster assets, thin: each reads its partitions, calls a plain function and reports."""

@@ -1,0 +1,1 @@
+"""Asset checks on bronze; those on silver and gold are dbt tests."""

@@ -1,0 +1,80 @@
+"""Settings from the environment and ``.env``. Nothing is read at import: call ``Settings.load()``."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from weather_dagster.errors import ConfigurationError
+from weather_dagster.hours import parse_hour
+
+
+class Settings(BaseSettings):
+    """What a person can set. Field names are the environment variables, in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    weather_env: str = "local"
+    weather_provider: str | None = None
+    weather_locations: Path | None = None
+    weather_home: Path = Path(".weather")
+    weather_duckdb_path: Path | None = None
+    weather_start_hour: Annotated[datetime | None, NoDecode] = None
+    openweather_api_key: SecretStr | None = None
+    openweather_plan: str = "free"
+    openweather_base_url: str | None = None
+    dagster_home: Path | None = Field(default=None)
+
+    @field_validator("weather_start_hour", mode="before")
+    @classmethod
+    def _read_start_hour(cls, value: Any) -> Any:
+        return parse_hour(value, option="WEATHER_START_HOUR") if isinstance(value, str) else value
+
+    @classmethod
+    def load(cls, **overrides: Any) -> "Settings":
+        """Read the environment; ``overrides`` win over it.
+
+        Raises:
+            ConfigurationError: naming the variable; its value is not repeated, it may be a secret.
+        """
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)
+            )
+            raise ConfigurationError(faults) from None
+
+    @property
+    def provider(self) -> str:
+        """The provider asked for: WEATHER_PROVIDER, else openweather with a key, else the simulator."""
+        return self.weather_provider or ("openweather" if self.openweather_api_key else "simulator")
+
+    @property
+    def home(self) -> Path:
+        """Folder of everything that is written, absolute.
+
+        Simulated, recorded and live data live apart, each with its own warehouse and Dagster home:
+        going live leaves no demo row in gold and no partition that only the demo filled.
+        """
+        apart = self.provider if self.provider in ("simulator", "recorded") else "live"
+        return (self.weather_home / apart).absolute()
+
+    @property
+    def duckdb_path(self) -> Path:
+        """The DuckDB warehouse file, absolute."""
+        return (self.weather_duckdb_path or self.home / "warehouse.duckdb").absolute()
+
+    @property
+    def start_hour(self) -> datetime:
+        """First hour of the partition grid."""
+        default = datetime(2013 if self.provider == "recorded" else 2025, 1, 1, tzinfo=UTC)
+        return self.weather_start_hour or default

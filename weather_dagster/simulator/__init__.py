@@ -1,0 +1,1 @@
+"""A weather provider of our own that speaks OpenWeather's wire format."""

@@ -1,0 +1,303 @@
+"""The DuckDB warehouse: one file, one writer at a time, one transaction per landing.
+
+DuckDB locks its file for a whole process, readers included: open late, close early, wait for a lock
+that another process holds, and never keep a connection across a call to dbt.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import stamina
+
+from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Column, Dataset, Kind, Rejection
+from weather_dagster.errors import WarehouseError
+from weather_dagster.hours import HourRange
+from weather_dagster.locations import Location
+
+LOCK_TIMEOUT = timedelta(seconds=30)
+"""How long a second process waits for the file before it says who holds it."""
+
+SQL_TYPES: dict[Kind, str] = {
+    "text": "varchar",
+    "instant": "timestamptz",
+    "double": "double",
+    "integer": "bigint",
+    "json": "json",
+}
+
+TABLES = """
+create schema if not exists bronze;
+create table if not exists bronze.loads (
+    load_id bigint primary key,
+    dataset varchar not null,
+    provider varchar not null,
+    run_id varchar not null,
+    first_hour_utc timestamptz not null,
+    last_hour_utc timestamptz not null,
+    rows_added bigint not null,
+    quarantined bigint not null,
+    landed_at_utc timestamptz not null
+);
+create table if not exists bronze.locations (
+    location_id varchar primary key,
+    name varchar not null,
+    country varchar,
+    latitude double not null,
+    longitude double not null,
+    time_zone varchar not null,
+    load_id bigint not null
+);
+create table if not exists bronze.quarantine (
+    dataset varchar not null,
+    provider varchar not null,
+    endpoint varchar not null,
+    location_id varchar not null,
+    hour_utc timestamptz,
+    reason varchar not null,
+    field varchar,
+    message varchar not null,
+    payload varchar not null,
+    payload_hash varchar not null,
+    contract_version bigint not null,
+    quarantined_at_utc timestamptz not null,
+    run_id varchar not null,
+    load_id bigint not null
+);
+"""
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one landing transaction changed."""
+
+    load_id: int | None
+    """None when the store held everything already: nothing was written then."""
+    rows_added: int
+    quarantined: int
+
+
+def _table_ddl(dataset: Dataset) -> str:
+    def column_ddl(column: Column) -> str:
+        return f"{column.name} {SQL_TYPES[column.kind]}{'' if column.nullable else ' not null'}"
+
+    return f"create table if not exists bronze.{dataset.name} ({', '.join(map(column_ddl, dataset.columns))});"
+
+
+class DuckDBWarehouse:
+    """An open warehouse. Get one from ``open_warehouse``."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+
+    def create_tables(self) -> None:
+        """Make what is missing of the bronze tables."""
+        self.connection.execute(TABLES + "".join(map(_table_ddl, DATASETS.values())))
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of one SELECT."""
+        return self.connection.execute(sql, parameters).fetchall()
+
+    def land(
+        self,
+        dataset: Dataset,
+        records: pa.Table,
+        rejections: Sequence[Rejection],
+        locations: Sequence[Location],
+        *,
+        provider: str,
+        hours: HourRange,
+        run_id: str,
+        now: datetime,
+    ) -> Landed:
+        """Land the records of a range in one transaction: new readings and new versions, nothing twice.
+
+        A record is new when the newest version of its reading (``dataset.version_key``) has another
+        ``payload_hash``. Rejections are kept once each. Places whose description changed carry the
+        new ``load_id``, so that models which depend on it recompute them.
+
+        Args:
+            records: schema ``dataset.arrow_schema``; of several rows for one reading one is kept.
+        """
+        connection = self.connection
+        connection.begin()
+        try:
+            ((load_id,),) = self.query("select coalesce(max(load_id), 0) + 1 from bronze.loads")
+            rows_added = self._insert_records(dataset, records, hours, run_id, load_id, now)
+            quarantined = self._insert_rejections(rejections, run_id, load_id, now)
+            places_changed = self._upsert_locations(locations, load_id)
+            if not (rows_added or quarantined or places_changed):
+                connection.rollback()
+                return Landed(None, 0, 0)
+            connection.execute(
+                "insert into bronze.loads values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    load_id,
+                    dataset.name,
+                    provider,
+                    run_id,
+                    hours.first,
+                    hours.last,
+                    rows_added,
+                    quarantined,
+                    now,
+                ],
+            )
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        return Landed(load_id, rows_added, quarantined)
+
+    def _insert_records(
+        self, dataset: Dataset, records: pa.Table, hours: HourRange, run_id: str, load_id: int, now: datetime
+    ) -> int:
+        names = ", ".join(c.name for c in dataset.record_columns)
+        key = ", ".join(dataset.version_key)
+        sql = f"""
+            insert into bronze.{dataset.name} ({names}, ingested_at_utc, run_id, load_id)
+            with incoming as (
+                select * from records
+                qualify row_number() over (partition by {key} order by payload_hash) = 1
+            ),
+            newest as (
+                select {key}, arg_max(payload_hash, load_id) as payload_hash
+                from bronze.{dataset.name}
+                where {dataset.partition_column} >= ? and {dataset.partition_column} < ?
+                group by all
+            )
+            select {", ".join(f"incoming.{c.name}" for c in dataset.record_columns)}, ?, ?, ?
+            from incoming
+            left join newest using ({key})
+            where newest.payload_hash is distinct from incoming.payload_hash
+        """
+        with self._registered("records", records):
+            ((rows,),) = self.query(sql, [hours.first, hours.end, now, run_id, load_id])
+        return int(rows)
+
+    def _insert_rejections(self, rejections: Sequence[Rejection], run_id: str, load_id: int, now: datetime) -> int:
+        if not rejections:
+            return 0
+        table = pa.Table.from_pylist([vars(r) for r in rejections], schema=_REJECTION_SCHEMA)
+        sql = """
+            insert into bronze.quarantine
+            select distinct dataset, provider, endpoint, location_id, hour_utc, reason, field, message,
+                payload, payload_hash, ?::bigint, ?::timestamptz, ?, ?::bigint
+            from rejections
+            anti join bronze.quarantine as kept
+                on kept.dataset = rejections.dataset
+                and kept.provider = rejections.provider
+                and kept.location_id = rejections.location_id
+                and kept.hour_utc is not distinct from rejections.hour_utc
+                and kept.reason = rejections.reason
+                and kept.field is not distinct from rejections.field
+                and kept.payload_hash = rejections.payload_hash
+        """
+        with self._registered("rejections", table):
+            ((rows,),) = self.query(sql, [CONTRACT_VERSION, now, run_id, load_id])
+        return int(rows)
+
+    def _upsert_locations(self, locations: Sequence[Location], load_id: int) -> int:
+        table = pa.Table.from_pylist([location.model_dump() for location in locations], schema=_LOCATION_SCHEMA)
+        sql = """
+            insert or replace into bronze.locations
+            select id, name, country, latitude, longitude, time_zone, ?::bigint from (
+                select id, name, country, latitude, longitude, time_zone from places
+                except
+                select location_id, name, country, latitude, longitude, time_zone from bronze.locations
+            )
+        """
+        with self._registered("places", table):
+            ((rows,),) = self.query(sql, [load_id])
+        return int(rows)
+
+    @contextmanager
+    def _registered(self, name: str, table: pa.Table) -> Iterator[None]:
+        self.connection.register(name, table)
+        try:
+            yield
+        finally:
+            self.connection.unregister(name)
+
+
+_REJECTION_SCHEMA = pa.schema(
+    {
+        **dict.fromkeys(("dataset", "provider", "endpoint", "location_id"), pa.string()),
+        "hour_utc": pa.timestamp("s", "UTC"),
+        **dict.fromkeys(("reason", "field", "message", "payload", "payload_hash"), pa.string()),
+    }
+)
+_LOCATION_SCHEMA = pa.schema(
+    {
+        **dict.fromkeys(("id", "name", "country"), pa.string()),
+        **dict.fromkeys(("latitude", "longitude"), pa.float64()),
+        "time_zone": pa.string(),
+    }
+)
+
+
+@contextmanager
+def open_warehouse(
+    path: Path, *, read_only: bool = False, lock_timeout: timedelta = LOCK_TIMEOUT
+) -> Iterator[DuckDBWarehouse]:
+    """Open the warehouse file, with its bronze tables, and close it whatever happens.
+
+    Raises:
+        WarehouseError: the file is missing (``read_only``), its folder cannot be written, it is no
+            DuckDB file, or another process held it for longer than ``lock_timeout``.
+    """
+    if read_only and not path.exists():
+        raise WarehouseError(f"there is no warehouse at {path} yet; `weather demo` or `weather backfill` makes it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in stamina.retry_context(
+            on=_is_lock_error,
+            attempts=None,
+            timeout=lock_timeout,
+            wait_initial=0.05,
+            wait_max=1,
+            wait_jitter=0.1,
+        ):
+            with attempt:
+                connection = duckdb.connect(path, read_only=read_only)
+    except OSError as error:
+        raise WarehouseError(
+            f"cannot make the folder of the warehouse {path}: {error.strerror}; "
+            "set WEATHER_HOME or WEATHER_DUCKDB_PATH to a place that can be written"
+        ) from None
+    except duckdb.Error as error:
+        raise WarehouseError(_explain(path, error)) from None
+    try:
+        connection.execute("set TimeZone = 'UTC'")
+        warehouse = DuckDBWarehouse(connection)
+        if not read_only:
+            warehouse.create_tables()
+        yield warehouse
+    finally:
+        connection.close()
+
+
+def _is_lock_error(error: Exception) -> bool:
+    return isinstance(error, duckdb.IOException) and "lock" in str(error)
+
+
+def _explain(path: Path, error: duckdb.Error) -> str:
+    text = " ".join(str(error).split())
+    if _is_lock_error(error):
+        holder = re.search(r"held in (.+?\(PID \d+\))", text)
+        return (
+            f"the warehouse {path} is locked by {holder[1] if holder else 'another process'}; "
+            "wait for it, or close it, and run this again"
+        )
+    if "permission" in text.lower():
+        return f"the warehouse {path} cannot be opened: {text}; set WEATHER_HOME to a place that can be written"
+    return (
+        f"the warehouse {path} cannot be opened: {text}; if it is damaged, move it and its .wal file aside, "
+        "bronze can be filled again by `weather backfill`"
+    )

@@ -1,0 +1,1 @@
+"""Weather providers: client, adapters with their contracts, the canonical records."""
