@@ -220,10 +220,9 @@ class DuckDBWarehouse:
     @contextmanager
     def _registered(self, name: str, table: pa.Table) -> Iterator[None]:
         self.connection.register(name, table)
-        try:
-            yield
-        finally:
-            self.connection.unregister(name)
+        yield
+        # Not after a failure: the aborted transaction would refuse it and hide the cause. The roll-back drops it.
+        self.connection.unregister(name)
 
 
 _REJECTION_SCHEMA = pa.schema(
