@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from weather_dagster.errors import WeatherError
+from weather_dagster.errors import ConfigurationError, HourNotServed, WeatherError
 from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, parse_hour, utc_now
 from weather_dagster.settings import Settings
 
@@ -102,21 +103,28 @@ def ingest(from_: From, to: To) -> None:
     places = load_locations(settings.locations_path)
     run_id = f"ingest-{uuid4()}"
     table = Table("dataset", "hours", "calls", "rows received", "rows added", "quarantined")
+    refused = []
     with progress_bar() as advance:
         for dataset in DATASETS.values():
-            landing = land_range(
-                api,
-                lambda: open_warehouse(settings.duckdb_path),
-                dataset,
-                places,
-                hours,
-                run_id=run_id,
-                on_call=lambda done, total, name=dataset.name: advance(name, done, total),
-            )
+            try:
+                landing = land_range(
+                    api,
+                    partial(open_warehouse, settings.duckdb_path),
+                    dataset,
+                    places,
+                    hours,
+                    run_id=run_id,
+                    on_call=partial(advance, dataset.name),
+                )
+            except HourNotServed as error:
+                refused.append(str(error))
+                continue
             counts = (len(hours), landing.calls, landing.rows_received, landing.rows_added, landing.quarantined)
             table.add_row(dataset.name, *(f"{n:,}" for n in counts) if landing.offered else ("not offered",))
     out.print(table)
     out.print(f"{api.provider}: {hours} landed in {settings.duckdb_path}", highlight=False, soft_wrap=True)
+    if refused:
+        raise HourNotServed("\n".join(refused))
 
 
 @app.command()
@@ -183,7 +191,11 @@ def read_range(first: str, last: str) -> HourRange:
 
 
 def run_job(settings: Settings, hours: HourRange) -> None:
-    """Run the job over the range and print what its checks found."""
+    """Run the job over the range and print what its checks found.
+
+    Raises:
+        HourNotServed: naming what could not be served; what could be is landed and refined all the same.
+    """
     with err.status("Loading Dagster, dbt and the project"):
         from weather_dagster.automation.local_run import prepare_dagster_home, run_hourly_weather
         from weather_dagster.datasets import DATASETS
@@ -194,9 +206,17 @@ def run_job(settings: Settings, hours: HourRange) -> None:
         api = WeatherApi.from_settings(settings)
         prepare_dagster_home(settings)
         from weather_dagster.definitions import defs
-    offered = [dataset for dataset in DATASETS.values() if api.offers(dataset)]
+    served, refused = [], []
+    for dataset in filter(api.offers, DATASETS.values()):
+        try:
+            api.require_served(dataset, hours, now=utc_now())
+            served.append(dataset)
+        except HourNotServed as error:
+            refused.append(str(error))
+    if not served:
+        raise HourNotServed("\n".join(refused))
     with progress_bar() as advance:
-        summary = run_hourly_weather(defs, hours, offered, on_progress=advance)
+        summary = run_hourly_weather(defs, hours, served, on_progress=advance)
     for check in summary.failed_checks:
         out.print(f"[yellow]{check.severity}[/] {check.name}: {check.description}", highlight=False, soft_wrap=True)
     passed = summary.checks - len(summary.failed_checks)
@@ -206,6 +226,8 @@ def run_job(settings: Settings, hours: HourRange) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if refused:
+        raise HourNotServed("\n".join(refused))
 
 
 def print_latest(settings: Settings) -> None:
@@ -244,8 +266,6 @@ def show_number(value: float | None) -> str:
 
 def require_not_in_future(hours: HourRange) -> None:
     """Refuse a range that no provider can have observed yet."""
-    from weather_dagster.errors import ConfigurationError
-
     running = floor_hour(utc_now())
     if hours.last > running:
         raise ConfigurationError(
