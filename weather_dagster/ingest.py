@@ -3,6 +3,7 @@
 The Dagster assets and the independent ingestor (``weather ingest``) both call ``land_range``.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -33,6 +34,10 @@ class Landing:
     calls: int = 0
     rows_added: int = 0
     quarantined: int = 0
+    fetch_seconds: float = 0.0
+    """Calling the provider and checking its answers, wall clock."""
+    land_seconds: float = 0.0
+    """Waiting for the store and writing, wall clock."""
     received_by_hour: Counter[datetime] = field(default_factory=Counter)
     rejected_by_hour: Counter[datetime] = field(default_factory=Counter)
 
@@ -69,7 +74,9 @@ def land_range(
     with open_warehouse():
         pass
     for part in hours.split(HOURS_PER_LOAD):
+        started = time.perf_counter()
         fetched = api.fetch(dataset, locations, part, now=now, on_call=on_call)
+        fetched_at = time.perf_counter()
         with open_warehouse() as warehouse:
             landed = warehouse.land(
                 dataset,
@@ -81,6 +88,8 @@ def land_range(
                 run_id=run_id,
                 now=utc_now(),
             )
+        landing.fetch_seconds += fetched_at - started
+        landing.land_seconds += time.perf_counter() - fetched_at
         landing.calls += fetched.calls
         landing.rows_added += landed.rows_added
         landing.quarantined += landed.quarantined

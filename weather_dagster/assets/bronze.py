@@ -100,4 +100,6 @@ def _metadata(landing: Landing) -> dict[str, dg.MetadataValue]:
         "rows_added": dg.MetadataValue.int(landing.rows_added),
         "quarantined_in_range": dg.MetadataValue.int(landing.rejected_by_hour.total()),
         "quarantined_new": dg.MetadataValue.int(landing.quarantined),
+        "fetch_seconds": dg.MetadataValue.float(landing.fetch_seconds),
+        "land_seconds": dg.MetadataValue.float(landing.land_seconds),
     }
