@@ -84,7 +84,7 @@ def run_hourly_weather(
     """
     job = definitions.resolve_job_def("hourly_weather")
     left_out = [dg.AssetKey(["bronze", d.name]) for d in DATASETS.values() if d not in datasets]
-    selection = sorted(job.asset_layer.executable_asset_keys - set(left_out))
+    selection = sorted(set(job.asset_layer.executable_asset_keys).difference(left_out))
     partitioned = len(datasets)
     total = partitioned * len(hours) + len(selection) - partitioned
     done = 0

@@ -5,7 +5,7 @@ that another process holds, and never keep a connection across a call to dbt.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -100,7 +100,7 @@ class DuckDBWarehouse:
         """Make what is missing of the bronze tables."""
         self.connection.execute(TABLES + "".join(map(_table_ddl, DATASETS.values())))
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of one SELECT."""
         return self.connection.execute(sql, parameters).fetchall()
 
