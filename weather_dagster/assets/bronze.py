@@ -26,7 +26,7 @@ def bronze_assets(grid: dg.HourlyPartitionsDefinition) -> list[dg.AssetsDefiniti
 
 def bronze_key(dataset: Dataset) -> dg.AssetKey:
     """Asset key of a dataset."""
-    return dg.AssetKey(["bronze", dataset.name])
+    return dg.AssetKey(["bronze", dataset.name.value])
 
 
 def _bronze_asset(dataset: Dataset, grid: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinition:

@@ -13,6 +13,7 @@ from uuid import uuid4
 import dagster as dg
 from dagster import DagsterEventType, DagsterInstance
 
+from weather_dagster.assets.bronze import bronze_key
 from weather_dagster.datasets import DATASETS, Dataset
 from weather_dagster.errors import ConfigurationError, WeatherError
 from weather_dagster.hours import HourRange
@@ -83,7 +84,7 @@ def run_hourly_weather(
         RunFailed: a step failed, or a blocking check did not pass.
     """
     job = definitions.resolve_job_def("hourly_weather")
-    left_out = [dg.AssetKey(["bronze", d.name]) for d in DATASETS.values() if d not in datasets]
+    left_out = [bronze_key(d) for d in DATASETS.values() if d not in datasets]
     selection = sorted(set(job.asset_layer.executable_asset_keys).difference(left_out))
     partitioned = len(datasets)
     total = partitioned * len(hours) + len(selection) - partitioned
