@@ -10,7 +10,7 @@ from weather_dagster.errors import ConfigurationError
 
 
 def serve(app: ASGIApp, host: str, port: int, *, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve ``app`` until interrupted.
+    """Serve ``app`` until interrupted; SIGINT ends it cleanly and then arrives as ``KeyboardInterrupt``.
 
     Args:
         port: 0 takes a free one.
