@@ -47,7 +47,7 @@ def test_a_server_answers_as_the_app_in_process_does_and_logs_no_key(server: tup
             client.get("/data/2.5/history/city", params=HISTORY)
         assert client.get("/data/2.5/history/city", params=HISTORY).content == answer.content
 
-        client.put("/simulator/faults", json=[{"kind": "slow", "seconds": 1}]).raise_for_status()
+        client.put("/simulator/faults", json=[{"kind": "slow", "seconds": 600}]).raise_for_status()
         with pytest.raises(httpx.ReadTimeout):
             client.get("/data/2.5/history/city", params=HISTORY, timeout=0.2)
         counts = client.get("/simulator/requests").json()["/data/2.5/history/city"]
