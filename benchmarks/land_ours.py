@@ -5,14 +5,13 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from weather_dagster.weather_api.api import WeatherApi
-
 from weather_dagster.datasets import OBSERVATIONS
 from weather_dagster.hours import HourRange
 from weather_dagster.ingest import land_range
 from weather_dagster.locations import load_locations
 from weather_dagster.settings import Settings
 from weather_dagster.warehouse.duckdb import open_warehouse
+from weather_dagster.weather_api.api import WeatherApi
 
 if sys.argv[1:]:
     first, last, _, folder = sys.argv[1:]

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -45,12 +46,17 @@ To = Annotated[
 
 def main() -> None:
     """Entry point of ``weather``: a mistake of the user's ends in one message and exit code 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()
+    # On the handler: Dagster's loggers have a level of their own and hand lower records up all the same.
+    handler.setLevel(logging.WARNING)
+    logging.basicConfig(format="%(levelname)s %(message)s", handlers=[handler])
     try:
         app()
     except WeatherError as error:
-        err.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        err.print("[bold red]Error:[/]", escape(str(error)), highlight=False, soft_wrap=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @app.command()
@@ -168,7 +174,12 @@ def serve(
     from weather_dagster.simulator import recorded as replayed
     from weather_dagster.simulator.server import serve as run_server
 
-    run_server(replayed.create_app() if recorded else simulated.create_app(), host, port)
+    run_server(
+        replayed.create_app() if recorded else simulated.create_app(),
+        host,
+        port,
+        on_ready=lambda url: out.print(f"Serving on {url}; stop with Ctrl-C", highlight=False),
+    )
 
 
 @locations.command(name="list")
@@ -216,7 +227,7 @@ def run_job(settings: Settings, hours: HourRange) -> None:
     if not served:
         raise HourNotServed("\n".join(refused))
     with progress_bar() as advance:
-        summary = run_hourly_weather(defs, hours, served, on_progress=advance)
+        summary = run_hourly_weather(defs, hours, served, on_progress=advance, log=settings.home / "last_run.log")
     for check in summary.failed_checks:
         out.print(f"[yellow]{check.severity}[/] {check.name}: {check.description}", highlight=False, soft_wrap=True)
     passed = summary.checks - len(summary.failed_checks)
@@ -249,7 +260,7 @@ def print_latest(settings: Settings) -> None:
     for name, local_time, temperature, sky, wind, compass, wet, provider in rows:
         table.add_row(
             name,
-            f"{local_time:%Y-%m-%d %H:%M}",
+            f"{local_time:%d %b %H:%M}",
             show_number(temperature),
             sky or "–",
             f"{show_number(wind)} {compass or ''}".rstrip(),

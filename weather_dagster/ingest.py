@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from weather_dagster.datasets import Dataset
+from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange, floor_hour, utc_now
 from weather_dagster.locations import Location
+from weather_dagster.settings import realm
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse
 from weather_dagster.weather_api.api import WeatherApi
 
@@ -64,15 +66,15 @@ def land_range(
 
     Raises:
         ProviderError: an hour is not served, or a call failed for good; of that load nothing is written.
-        WarehouseError: the store cannot be opened or written.
+        WarehouseError: the store cannot be opened or written, or holds data of another realm.
     """
     now = utc_now()
     landing = Landing(dataset, api.provider, hours, api.offers(dataset))
     if not landing.offered:
         return landing
     api.require_served(dataset, hours, now=now)
-    with open_warehouse():
-        pass
+    with open_warehouse() as warehouse:
+        _require_same_realm(warehouse, api.provider)
     for part in hours.split(HOURS_PER_LOAD):
         started = time.perf_counter()
         fetched = api.fetch(dataset, locations, part, now=now, on_call=on_call)
@@ -101,3 +103,12 @@ def land_range(
             floor_hour(datetime.fromtimestamp(r.hour_utc, UTC)) for r in fetched.rejections if r.hour_utc is not None
         )
     return landing
+
+
+def _require_same_realm(warehouse: DuckDBWarehouse, provider: str) -> None:
+    held = {realm(name) for (name,) in warehouse.query("select distinct provider from bronze.loads")}
+    if others := held - {realm(provider)}:
+        raise WarehouseError(
+            f"this warehouse holds {' and '.join(sorted(others))} data, beside which {provider} data is not landed; "
+            "unset WEATHER_DUCKDB_PATH, or let it name another file"
+        )

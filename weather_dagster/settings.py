@@ -12,6 +12,13 @@ from weather_dagster.hours import parse_hour
 from weather_dagster.locations import DEFAULT_FILE
 
 RECORDED_LOCATIONS = Path(__file__).parent / "simulator" / "recorded_locations.yaml"
+RECORDED_FIRST_HOUR = datetime(2013, 1, 1, tzinfo=UTC)
+DEFAULT_FIRST_HOUR = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def realm(provider: str) -> str:
+    """Which data a provider's rows may lie beside: ``simulator``, ``recorded`` or ``live``."""
+    return provider if provider in ("simulator", "recorded") else "live"
 
 
 class Settings(BaseSettings):
@@ -68,8 +75,7 @@ class Settings(BaseSettings):
         Simulated, recorded and live data live apart, each with its own warehouse and Dagster home:
         going live leaves no demo row in gold and no partition that only the demo filled.
         """
-        apart = self.provider if self.provider in ("simulator", "recorded") else "live"
-        return (self.weather_home / apart).absolute()
+        return (self.weather_home / realm(self.provider)).absolute()
 
     @property
     def duckdb_path(self) -> Path:
@@ -95,5 +101,5 @@ class Settings(BaseSettings):
     @property
     def start_hour(self) -> datetime:
         """First hour of the partition grid."""
-        default = datetime(2013 if self.provider == "recorded" else 2025, 1, 1, tzinfo=UTC)
+        default = RECORDED_FIRST_HOUR if self.provider == "recorded" else DEFAULT_FIRST_HOUR
         return self.weather_start_hour or default

@@ -6,6 +6,7 @@ The run is recorded in the Dagster home that ``weather dev`` shows.
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -74,11 +75,13 @@ def run_hourly_weather(
     datasets: Sequence[Dataset],
     *,
     on_progress: Callable[[str, int, int], None],
+    log: Path,
 ) -> RunSummary:
     """Run the job over ``hours`` as one run; ``on_progress(what, done, total)`` is called as it goes.
 
     Args:
         datasets: the bronze datasets to land; silver, gold and report are always refreshed.
+        log: file for what dbt prints.
 
     Raises:
         RunFailed: a step failed, or a blocking check did not pass.
@@ -98,7 +101,7 @@ def run_hourly_weather(
             on_progress(key.to_user_string() if key else "", done, total)
 
     run_id = str(uuid4())
-    with DagsterInstance.get() as instance:
+    with DagsterInstance.get() as instance, log.open("w", encoding="utf-8") as output, redirect_stdout(output):
         instance.add_event_listener(run_id, follow)
         result = job.execute_in_process(
             run_config=QUIET,
@@ -117,7 +120,7 @@ def run_hourly_weather(
         if not e.passed
     )
     if not result.success:
-        raise RunFailed(_explain(result, failed))
+        raise RunFailed(f"{_explain(result, failed)}\n  dbt's own output is in {log}")
     return RunSummary(result.run_id, failed, len(evaluations))
 
 

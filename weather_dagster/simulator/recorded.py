@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from starlette.types import ASGIApp
 
 from weather_dagster.locations import Location, load_locations
+from weather_dagster.settings import RECORDED_FIRST_HOUR, RECORDED_LOCATIONS
 from weather_dagster.simulator.app import WEEK_SECONDS, city_id, history_body
 from weather_dagster.simulator.faults import Faults
 from weather_dagster.simulator.model import Array, Integers, Place
@@ -33,28 +34,26 @@ from weather_dagster.simulator.protocol import Query, Refusal, build_app
 from weather_dagster.simulator.wire import SPEED, TEMPERATURE, Json, Units, numbers
 
 HOURS_FILE = Path(__file__).with_name("nyc_2013.parquet")
-LOCATIONS_FILE = Path(__file__).with_name("recorded_locations.yaml")
-FIRST_HOUR = datetime(2013, 1, 1, tzinfo=UTC)
 LAST_HOUR = datetime(2013, 12, 31, 23, tzinfo=UTC)
 
 _NEAR_DEGREES = 0.01
 
 
 def create_app(*, faults: Faults | None = None, api_key: str | None = None) -> ASGIApp:
-    """The recorded provider; it answers /data/2.5/history/city for the airports of ``LOCATIONS_FILE``.
+    """The recorded provider; it answers /data/2.5/history/city for the airports of ``RECORDED_LOCATIONS``.
 
     Args:
         faults: what goes wrong; keep it to change it later and to read the counts.
         api_key: the only key that is let in; None lets in every key that is not empty.
     """
     table = pq.read_table(HOURS_FILE)
-    airports = [(place, _Recording.of(place, table)) for place in load_locations(LOCATIONS_FILE)]
+    airports = [(place, _Recording.of(place, table)) for place in load_locations(RECORDED_LOCATIONS)]
 
     def history(query: Query) -> Json:
         latitude, longitude = query.coordinates
         query.require("type", "hour")
         start, end = query.span_or_count(WEEK_SECONDS)
-        if end < FIRST_HOUR.timestamp() or start > LAST_HOUR.timestamp():
+        if end < RECORDED_FIRST_HOUR.timestamp() or start > LAST_HOUR.timestamp():
             raise Refusal.bad_request("requested time is out of the recorded year 2013", code="400000")
         for place, recording in airports:
             if abs(place.latitude - latitude) < _NEAR_DEGREES and abs(place.longitude - longitude) < _NEAR_DEGREES:

@@ -7,13 +7,15 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from weather_dagster.locations import load_locations
+from weather_dagster.settings import RECORDED_FIRST_HOUR, RECORDED_LOCATIONS
 from weather_dagster.simulator.faults import Fault, Faults
-from weather_dagster.simulator.recorded import FIRST_HOUR, LAST_HOUR, LOCATIONS_FILE, create_app
+from weather_dagster.simulator.recorded import LAST_HOUR, create_app
 from weather_dagster_tests.simulator.conftest import Get, client_of, unix
 
 HISTORY = "/data/2.5/history/city"
 AIRPORTS = {
-    location.id: {"lat": location.latitude, "lon": location.longitude} for location in load_locations(LOCATIONS_FILE)
+    location.id: {"lat": location.latitude, "lon": location.longitude}
+    for location in load_locations(RECORDED_LOCATIONS)
 }
 EWR, JFK = AIRPORTS["ewr"], AIRPORTS["jfk"]
 
@@ -29,7 +31,7 @@ def year(get: Get) -> dict[str, dict[datetime, dict[str, Any]]]:
 
     def fetch(place: dict[str, float]) -> dict[datetime, dict[str, Any]]:
         items: dict[datetime, dict[str, Any]] = {}
-        start = FIRST_HOUR
+        start = RECORDED_FIRST_HOUR
         while start <= LAST_HOUR:
             end = start + timedelta(days=7, hours=-1)
             span = {"start": int(start.timestamp()), "end": int(end.timestamp())}
