@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page, Route, expect
 
 from weather_dagster.locations import load_locations
 from weather_dagster.report.page import write_report
@@ -55,7 +55,7 @@ def open_page(browser: Browser) -> Iterator[Opener]:
         page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.goto(path.as_uri())
-        page.wait_for_function("document.querySelector('#daily-precipitation .main-svg, #daily-precipitation[hidden]')")
+        page.wait_for_selector(f"#{PLACE_CHARTS[-1]} .main-svg, #{PLACE_CHARTS[-1]}[hidden]", state="attached")
         return page
 
     yield open_
@@ -193,6 +193,15 @@ def test_text_contrasts_with_its_ground(report: Path, open_page: Opener, scheme:
     assert page.evaluate(CONTRASTS) == []
     shade = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (sum(shade) > 600) == (scheme == "light")
+
+
+def test_charts_follow_when_the_reader_turns_dark(report: Path, open_page: Opener) -> None:
+    page = open_page(report, color_scheme="light")
+    tick = page.locator("#temperature .xtick text").first
+    light = tick.evaluate("node => getComputedStyle(node).fill")
+    page.emulate_media(color_scheme="dark")
+    expect(tick).not_to_have_css("fill", light)
+    assert drawn(page, "temperature") > 0
 
 
 def test_tables_charts_and_controls_have_names(report: Path, open_page: Opener) -> None:

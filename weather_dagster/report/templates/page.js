@@ -64,7 +64,7 @@
   function layout(extra) {
     return {
       height: 340,
-      margin: { l: 44, r: 12, t: 12, b: 64 },
+      margin: { l: 44, r: 12, t: 12, b: 58 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink("ink"), family: getComputedStyle(document.body).fontFamily, size: 12 },
       hoverlabel: { bgcolor: ink("panel"), bordercolor: ink("line"), font: { color: ink("ink") } },
@@ -189,7 +189,7 @@
         const { date, temperature_min_c: low, temperature_max_c: high, temperature_mean_c: mean } = daily;
         const incomplete = isIncomplete(daily);
         const bars = {
-          type: "bar", name: "Lowest to highest", x: date, base: low,
+          type: "bar", name: "Low to high", x: date, base: low,
           y: date.map((_, i) => (low[i] == null ? null : high[i] - low[i])),
           customdata: date.map((_, i) => [format(low[i]), format(high[i]), daily.hours_present[i], daily.hours_expected[i]]),
           hovertemplate: "%{customdata[0]} to %{customdata[1]} (%{customdata[2]} of %{customdata[3]} hours)",
