@@ -176,7 +176,10 @@ def _condition(place: Row, now: datetime, source: Source) -> Row:
         **place,
         "has_reading": valid is not None,
         "offset": _offset(local - valid.astimezone(UTC).replace(tzinfo=None)) if valid else "",
-        "condition": CONDITIONS.get(place["condition_group"], "Unknown condition"),
+        "condition": CONDITIONS.get(
+            place["condition_group"],
+            "Sky not reported" if place["condition_id"] is None else f"Unknown condition {place['condition_id']}",
+        ),
         "icon": place["condition_group"] if place["condition_group"] in CONDITIONS else "unknown",
         "air_quality": NOTHING if aqi is None else f"{aqi} ({word})" if word else str(aqi),
         "is_stale": source.is_live and observed is not None and now - observed > STALE_AFTER,

@@ -174,6 +174,21 @@ def test_a_reading_of_a_live_provider_is_marked_when_it_is_old(make_gold: GoldMa
     assert "Age 5 h 13 min, old" in later
 
 
+@pytest.mark.parametrize(
+    ("condition_id", "group", "words"),
+    [(None, "unknown", "Sky not reported"), (999, "unknown", "Unknown condition 999"), (800, "clear", "Clear sky")],
+)
+def test_a_sky_is_named_or_said_to_be_unknown(
+    make_gold: GoldMaker, tmp_path: Path, condition_id: int | None, group: str, words: str
+) -> None:
+    warehouse = make_gold(locations=[LYON])
+    with open_warehouse(warehouse) as opened:
+        opened.connection.execute(
+            "update gold.latest_conditions set condition_id = ?, condition_group = ?", [condition_id, group]
+        )
+    assert f" {words} Wind " in words_of(write(warehouse, tmp_path))
+
+
 def test_the_recorded_year_has_no_air_quality_and_shows_its_last_hour(make_gold: GoldMaker, tmp_path: Path) -> None:
     page = write(make_gold(locations=[LYON], provider="recorded"), tmp_path, provider="recorded")
     assert "Conditions of the last recorded hour" in words_of(page)

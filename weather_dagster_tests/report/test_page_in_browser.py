@@ -105,6 +105,21 @@ def test_lines_are_not_drawn_across_missing_hours(report: Path, open_page: Opene
     assert pieces == gaps + 1 > 1
 
 
+def test_an_hour_between_two_gaps_is_drawn_as_a_dot(make_gold: GoldMaker, tmp_path: Path, open_page: Opener) -> None:
+    warehouse = make_gold(locations=[HOSTILE_PLACE])
+    with open_warehouse(warehouse) as opened:
+        opened.connection.execute(
+            "update gold.hourly_weather set wind_gust_ms = null where valid_hour_utc <> '2026-11-20T12:00Z'"
+        )
+        path = write_report(opened, tmp_path / "report.html", now=NOW, provider="simulator")
+    page = open_page(path)
+    dots = page.locator("#wind .scatterlayer .trace").first.locator(".point")
+    sizes = dots.evaluate_all(
+        "nodes => nodes.map(node => node.getBoundingClientRect().width).filter(width => width > 1)"
+    )
+    assert len(sizes) == 1
+
+
 def test_a_place_without_rows_shows_words_instead_of_empty_charts(report: Path, open_page: Opener) -> None:
     page = open_page(report)
     page.select_option("#place", EMPTY_PLACE.id)
@@ -124,7 +139,7 @@ def test_recorded_hours_say_that_there_is_no_air_quality(
     page = open_page(path)
     assert page.locator("#air-quality").is_hidden()
     assert page.locator("#air-quality-summary").inner_text() == (
-        f"There is no air quality of {HOSTILE_PLACE.name} in this warehouse."
+        f"There is no air quality for {HOSTILE_PLACE.name} in this warehouse."
     )
     assert page.locator("#daily-caption").inner_text() == f"Local days of {HOSTILE_PLACE.name}"
     assert page.locator("b").count() == 0

@@ -44,10 +44,15 @@
 
   const total = (columns, name) => values(columns, name).reduce((sum, value) => sum + value, 0);
 
+  // A value between two gaps makes no line: it gets a dot, or it would not be seen at all.
   function line(columns, name, label, color, extra = {}) {
+    const y = columns[name] || [];
+    const alone = y.map((value, i) => value != null && y[i - 1] == null && y[i + 1] == null);
     return {
-      type: "scatter", mode: "lines", name: label, x: columns.time, y: columns[name], connectgaps: false,
-      line: { color: ink(color), width: 1.6, ...extra }, hovertemplate: "%{y:.1f}",
+      type: "scatter", name: label, x: columns.time, y, connectgaps: false, hovertemplate: "%{y:.1f}",
+      mode: alone.includes(true) ? "lines+markers" : "lines",
+      line: { color: ink(color), width: 1.6, ...extra },
+      marker: { color: ink(color), opacity: 1, line: { width: 0 }, size: alone.map((flag) => (flag ? 4 : 0)) },
     };
   }
 
@@ -256,7 +261,7 @@
       target.hidden = chart.needs(place).length === 0;
       if (target.hidden) {
         Plotly.purge(target);
-        summary.textContent = `There is no ${chart.absent} of ${place.name} in this warehouse.`;
+        summary.textContent = `There is no ${chart.absent} for ${place.name} in this warehouse.`;
         continue;
       }
       const [traces, extra] = chart.draw(place);
