@@ -1,6 +1,6 @@
 """What of the dbt project follows from ``weather_dagster.quantities``, as text. Run it to write the files anew.
 
-    python -m weather_dagster_tests.weather_dbt.generated
+python -m weather_dagster_tests.weather_dbt.generated
 """
 
 from pathlib import Path
@@ -37,7 +37,9 @@ def description_blocks() -> str:
     """Text of the doc blocks that describe the quantities' columns."""
     members = {q.name: q for group in GROUPS.values() for q in group}
     blocks = (f"{{% docs {q.name} %}}{q.description}{{% enddocs %}}\n" for q in members.values())
-    return "<!-- Generated from weather_dagster/quantities.py, as macros/quantity_limits.sql is. -->\n\n" + "".join(blocks)
+    return "<!-- Generated from weather_dagster/quantities.py, as macros/quantity_limits.sql is. -->\n\n" + "".join(
+        blocks
+    )
 
 
 if __name__ == "__main__":
