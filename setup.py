@@ -24,7 +24,9 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["weather_dagster", "weather_dagster.*"]),
     include_package_data=True,
-    package_data={"weather_dagster": ["py.typed", "**/*.yaml", "**/*.parquet", "**/*.sql", "**/*.j2"]},
+    package_data={
+        "weather_dagster": ["py.typed", "**/*.yaml", "**/*.parquet", "**/*.sql", "report/templates/*"],
+    },
     install_requires=[
         "aiolimiter",
         "dagster>=1.13,<1.14",

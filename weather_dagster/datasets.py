@@ -200,7 +200,7 @@ class Rejection:
     payload_hash: str
 
 
-_NOTHING = struct.pack("<d", float("nan"))
+_NOTHING = float("nan")
 
 
 def payload_hash(instant: int, values: Sequence[float | None]) -> str:
@@ -208,5 +208,5 @@ def payload_hash(instant: int, values: Sequence[float | None]) -> str:
 
     Raw text has no part in it: key order, generation times, ``1`` for ``1.0`` and ``-0.0`` change nothing.
     """
-    packed = [_NOTHING if v is None else struct.pack("<d", v + 0.0) for v in values]
-    return hashlib.blake2b(struct.pack("<q", instant) + b"".join(packed), digest_size=16).hexdigest()
+    canonical = [_NOTHING if v is None else v + 0.0 for v in values]
+    return hashlib.blake2b(struct.pack(f"<q{len(canonical)}d", instant, *canonical), digest_size=16).hexdigest()

@@ -1,0 +1,262 @@
+"""The HTTP client of all providers, and the only module that imports httpx.
+
+Belongs here: transport, time-outs, retries, rate limit, bounds, the meaning of HTTP statuses, and keeping
+the key out of every text. Does not belong here: which calls to make (``endpoints``), what answers mean
+(adapters). The failure tree is in ``weather_dagster.errors``.
+"""
+
+import asyncio
+import functools
+import logging
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, quote_plus
+
+import aiohttp
+import httpx
+import stamina
+import stamina.instrumentation
+from aiolimiter import AsyncLimiter
+from httpx_aiohttp import HttpxAiohttpClient
+from pydantic import SecretStr
+from pydantic_core import from_json
+
+from weather_dagster.errors import (
+    MalformedAnswer,
+    ProviderError,
+    QuotaExceeded,
+    RequestRefused,
+    TransientProviderError,
+)
+from weather_dagster.weather_api.endpoints import ApiCall
+
+MAX_BODY_BYTES = 10_000_000
+"""Far above the largest honest answer (a week of forecasts, about 3.5 MB)."""
+MAX_QUOTED = 200
+"""Characters of a provider's text that a message repeats."""
+RATE_WINDOW_SECONDS = 10
+HIDDEN = "***"
+
+_logger = logging.getLogger("weather_dagster.weather_api")
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    if isinstance(details.caused_by, TransientProviderError):
+        _logger.warning("%s; trying again in %.1f s", details.caused_by, details.wait_for)
+
+
+# Instead of stamina's own hooks, which print a line without the reason.
+stamina.instrumentation.set_on_retry_hooks([_log_retry])
+# httpx logs each request at INFO with its full URL, key included.
+logging.getLogger("httpx").addFilter(lambda record: record.levelno > logging.INFO)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the client must know of a provider."""
+
+    name: str
+    credentials: Mapping[str, SecretStr]
+    """Query parameters that are secret."""
+    verdict: Callable[[Any], tuple[int | None, str | None]]
+    """HTTP status and message that a parsed body itself declares, where it does."""
+    hints: Mapping[int, str]
+    """Ways out by HTTP status."""
+    calls_per_minute: int | None = None
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait and how often to try, seconds."""
+
+    connect: float = 10
+    read: float = 30
+    attempt: float = 120
+    """Bounds a whole attempt: a server that drips bytes never runs into the read time-out."""
+    attempts: int = 4
+    wait_initial: float = 0.5
+    wait_max: float = 15
+    wait_jitter: float = 1
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """One for all clients: making it reads the certificate store, which takes longer than a request."""
+    return httpx.create_ssl_context()
+
+
+class _Secrets:
+    """Hides secret values, in the forms in which they travel."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        forms = {form for value in values for form in (value, quote(value, safe=""), quote_plus(value))}
+        self._forms = sorted(forms, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, self._forms)) or "(?!)", re.IGNORECASE)
+
+    def hide(self, text: str) -> str:
+        return self._pattern.sub(HIDDEN, text)
+
+    def hide_in_body(self, body: bytes) -> bytes:
+        for form in self._forms:
+            if form.encode() in body:
+                body = body.replace(form.encode(), HIDDEN.encode())
+        return body
+
+
+@dataclass
+class Client:
+    """Asks one provider; an async context manager.
+
+    Args:
+        service: the provider.
+        app: an ASGI application to ask in process instead of the network.
+        concurrency: number of workers, so of calls in flight.
+    """
+
+    service: Service
+    app: Callable[..., Any] | None = None
+    concurrency: int = 1
+    patience: Patience = field(default_factory=Patience)
+    calls_sent: int = field(default=0, init=False)
+    """Requests that went out so far, retries included: what the provider counts."""
+
+    def __post_init__(self) -> None:
+        self._secrets = _Secrets(secret.get_secret_value() for secret in self.service.credentials.values())
+        self._try = stamina.AsyncRetryingCaller(
+            attempts=self.patience.attempts,
+            timeout=None,
+            wait_initial=self.patience.wait_initial,
+            wait_max=self.patience.wait_max,
+            wait_jitter=self.patience.wait_jitter,
+        ).on(TransientProviderError)
+
+    async def __aenter__(self) -> Self:
+        params = {name: secret.get_secret_value() for name, secret in self.service.credentials.items()}
+        timeout = httpx.Timeout(self.patience.read, connect=self.patience.connect, pool=None)
+        if self.app is not None:
+            transport = httpx.ASGITransport(app=self.app)
+            self._http = httpx.AsyncClient(transport=transport, params=params, timeout=timeout)
+        else:
+            # aiohttp's transport: httpx's own slows down with the square of the calls in flight.
+            limits = httpx.Limits(max_connections=self.concurrency)
+            self._http = HttpxAiohttpClient(verify=_tls_context(), params=params, timeout=timeout, limits=limits)
+        self._limiter = self._make_limiter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    def _make_limiter(self) -> AsyncLimiter | None:
+        """A leaky bucket that never lets more than ``calls_per_minute`` through in any minute.
+
+        A bucket passes its capacity at once and then its rate, so capacity and a minute's leak
+        together make up the limit.
+        """
+        if self.service.calls_per_minute is None:
+            return None
+        capacity = self.service.calls_per_minute / (1 + 60 / RATE_WINDOW_SECONDS)
+        return AsyncLimiter(capacity, RATE_WINDOW_SECONDS)
+
+    async def fetch(self, calls: Iterable[ApiCall]) -> AsyncIterator[tuple[ApiCall, Any]]:
+        """Answers as they come, each with its parsed body, never more than ``concurrency`` at a time.
+
+        Raises:
+            ProviderError: the first call that came to nothing; the others are cancelled.
+        """
+        source = iter(calls)
+        answers: asyncio.Queue[tuple[ApiCall, Any] | None] = asyncio.Queue(maxsize=1)
+
+        async def work() -> None:
+            for call in source:
+                await answers.put((call, await self._get(call)))
+
+        async def run() -> None:
+            workers = [asyncio.create_task(work()) for _ in range(self.concurrency)]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await answers.put(None)
+
+        running = asyncio.create_task(run())
+        try:
+            while (answer := await answers.get()) is not None:
+                yield answer
+            await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def _get(self, call: ApiCall) -> Any:
+        try:
+            return await self._try(self._attempt, call)
+        except TransientProviderError as error:
+            raise TransientProviderError(f"{error}; given up after {self.patience.attempts} tries") from None
+
+    async def _attempt(self, call: ApiCall) -> Any:
+        if self._limiter:
+            await self._limiter.acquire()
+        self.calls_sent += 1
+        try:
+            async with asyncio.timeout(self.patience.attempt):
+                status, body = await self._exchange(call)
+        except (httpx.RequestError, aiohttp.ClientError, OSError) as error:
+            reason = str(error) or type(error).__name__
+        else:
+            return self._judge(call, status, self._secrets.hide_in_body(body))
+        # Outside the handler: the original error carries the request, and with it the key.
+        raise TransientProviderError(self._message(call, f"could not be reached ({self._quote(reason)})"))
+
+    async def _exchange(self, call: ApiCall) -> tuple[int, bytes]:
+        body = bytearray()
+        async with self._http.stream("GET", call.url, params=call.query) as response:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise MalformedAnswer(self._message(call, f"sent more than {MAX_BODY_BYTES:,} bytes"))
+        return response.status_code, bytes(body)
+
+    def _judge(self, call: ApiCall, status: int, body: bytes) -> Any:
+        """The parsed body of a good answer; any other raises its error. An error status inside a 200 counts as such."""
+        try:
+            document = from_json(body)
+        except ValueError:
+            text = body.decode(errors="replace")
+            readable = False
+        else:
+            declared, told = self.service.verdict(document)
+            text = told or body.decode(errors="replace")
+            readable = True
+            if status == httpx.codes.OK and declared is not None:
+                status = declared
+        quoted = self._quote(text) or "an empty body"
+        if status != httpx.codes.OK:
+            hint = self.service.hints.get(status)
+            raise _error_class(status)(
+                self._message(call, f"answered {status}: {quoted}") + (f". {hint}" if hint else "")
+            )
+        if not readable:
+            raise TransientProviderError(self._message(call, f"answered with a body that is no JSON: {quoted}"))
+        return document
+
+    def _message(self, call: ApiCall, what: str) -> str:
+        return f"{self.service.name} {what} ({call})"
+
+    def _quote(self, text: str) -> str:
+        hidden = self._secrets.hide(" ".join(text.split()))
+        return hidden if len(hidden) <= MAX_QUOTED else hidden[:MAX_QUOTED] + "…"
+
+
+def _error_class(status: int) -> type[ProviderError]:
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        return QuotaExceeded
+    if status == httpx.codes.REQUEST_TIMEOUT or not 300 <= status < 500:
+        return TransientProviderError
+    return RequestRefused

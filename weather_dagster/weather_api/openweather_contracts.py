@@ -1,0 +1,135 @@
+"""Pydantic contracts of what the OpenWeather adapter reads.
+
+Flat on purpose: each field carries the canonical name and the path to it, so a contract reads as the map
+from wire to canonical, costs one object a record, and a field that is left out or null is None. Extra
+fields are ignored. Numbers may come as ints or floats but not as text or booleans. Values stay in the
+units of the answer; plausible limits are applied later, to canonical values.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasPath, BaseModel, Field, TypeAdapter
+
+Number = Annotated[float, Field(strict=True)]
+Instant = Annotated[int, Field(ge=0, lt=10**11)]
+"""Whole unix seconds; the bound catches milliseconds."""
+
+
+def _at(*path: str | int) -> Any:
+    return Field(default=None, validation_alias=AliasPath(path[0], *path[1:]))  # type: ignore[arg-type]
+
+
+class Accumulation(BaseModel):
+    """Amounts by the hours they are summed over, mm."""
+
+    one_hour: Annotated[Number | None, Field(alias="1h")] = None
+    three_hours: Annotated[Number | None, Field(alias="3h")] = None
+
+
+Precipitation = Accumulation | Number | None
+"""Rain or snow: an object of amounts, or in daily records one plain number; left out when there is none."""
+
+
+def amount_mm(precipitation: Precipitation, hours: Literal[1, 3]) -> float | None:
+    """Amount over ``hours`` hours, mm: 0.0 when left out, None when only another period is told."""
+    if precipitation is None:
+        return 0.0
+    if isinstance(precipitation, float):
+        return precipitation
+    wanted, other = precipitation.one_hour, precipitation.three_hours
+    if hours == 3:
+        wanted, other = other, wanted
+    return 0.0 if wanted is None and other is None else wanted
+
+
+class Weather(BaseModel):
+    """A record of the hourly history, and the measured part of current weather and forecast steps."""
+
+    dt: Instant
+    temperature_c: Number | None = _at("main", "temp")
+    apparent_temperature_c: Number | None = _at("main", "feels_like")
+    temperature_min_c: Number | None = _at("main", "temp_min")
+    temperature_max_c: Number | None = _at("main", "temp_max")
+    pressure_hpa: Number | None = _at("main", "pressure")
+    ground_pressure_hpa: Number | None = _at("main", "grnd_level")
+    humidity_pct: Number | None = _at("main", "humidity")
+    wind_speed_ms: Number | None = _at("wind", "speed")
+    wind_direction_deg: Number | None = _at("wind", "deg")
+    wind_gust_ms: Number | None = _at("wind", "gust")
+    cloud_cover_pct: Number | None = _at("clouds", "all")
+    visibility_m: Number | None = _at("visibility")
+    rain: Precipitation = None
+    snow: Precipitation = None
+    condition_id: Annotated[int, Field(ge=0, lt=2**31)] | None = _at("weather", 0, "id")
+
+
+class ForecastStep(Weather):
+    """A step of the 5-day forecast; rain and snow are sums over the 3 hours that end at ``dt``."""
+
+    precipitation_probability: Number | None = _at("pop")
+
+
+class Coordinates(BaseModel):
+    """The point that an answer is for, degrees."""
+
+    lat: Annotated[float, Field(ge=-90, le=90)]
+    lon: Annotated[float, Field(ge=-180, le=180)]
+
+
+class CurrentWeather(Weather):
+    """The answer of current weather, which is one record."""
+
+    coord: Coordinates | None = None
+
+
+class AirPollution(BaseModel):
+    """A record of air pollution, µg/m³."""
+
+    dt: Instant
+    carbon_monoxide_ug_m3: Number | None = _at("components", "co")
+    nitrogen_monoxide_ug_m3: Number | None = _at("components", "no")
+    nitrogen_dioxide_ug_m3: Number | None = _at("components", "no2")
+    ozone_ug_m3: Number | None = _at("components", "o3")
+    sulphur_dioxide_ug_m3: Number | None = _at("components", "so2")
+    pm2_5_ug_m3: Number | None = _at("components", "pm2_5")
+    pm10_ug_m3: Number | None = _at("components", "pm10")
+    ammonia_ug_m3: Number | None = _at("components", "nh3")
+    provider_aqi: Annotated[int, Field(ge=1, le=5)] | None = _at("main", "aqi")
+
+
+class City(BaseModel):
+    """The place block of a forecast."""
+
+    coord: Coordinates | None = None
+
+
+class History(BaseModel):
+    """Envelope of the hourly history, which echoes no coordinates."""
+
+    list: list[Any]
+
+
+class Forecast(BaseModel):
+    """Envelope of the 5-day forecast."""
+
+    list: list[Any]
+    city: City | None = None
+
+
+class Vintage(BaseModel):
+    """One forecast of the past in the simulator's extension: hour of issue and its steps."""
+
+    issued: Instant
+    list: list[Any]
+
+
+class AirPollutionSeries(BaseModel):
+    """Envelope of air pollution. The documentation shows the point as [latitude, longitude], answers hold an object."""
+
+    list: list[Any]
+    coord: Coordinates | tuple[float, float] | None = None
+
+
+WEATHER_SERIES = TypeAdapter(list[Weather])
+FORECAST_STEPS = TypeAdapter(list[ForecastStep])
+AIR_POLLUTION_RECORDS = TypeAdapter(list[AirPollution])

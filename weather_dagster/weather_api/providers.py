@@ -1,0 +1,123 @@
+"""The registry of providers: from a name in the settings to what can be asked, how, and of whom."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from weather_dagster.errors import ConfigurationError
+from weather_dagster.settings import Settings
+from weather_dagster.weather_api import openweather
+from weather_dagster.weather_api.client import Service
+from weather_dagster.weather_api.endpoints import Endpoint
+
+OPENWEATHER_PLANS = ("free", "professional")
+NO_KEY = SecretStr("no-key-needed")
+"""The simulator takes any key, but as the real service it wants one."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A provider as configured."""
+
+    service: Service
+    description: str
+    """Name and plan, for messages."""
+    endpoints: tuple[Endpoint, ...]
+    ways_out: str
+    """What a person can do about an hour that no endpoint serves."""
+    app: Callable[..., Any] | None = None
+    """ASGI application that answers in process, None for the network."""
+
+    @property
+    def name(self) -> str:
+        """As in WEATHER_PROVIDER and in the rows."""
+        return self.service.name
+
+
+def _openweather(settings: Settings) -> Provider:
+    key = settings.openweather_api_key
+    if key is None or not key.get_secret_value().strip():
+        raise ConfigurationError(
+            "WEATHER_PROVIDER is openweather, which needs a key: set OPENWEATHER_API_KEY "
+            "(free at openweathermap.org), or unset WEATHER_PROVIDER for the simulator"
+        )
+    plan = settings.openweather_plan
+    if plan not in OPENWEATHER_PLANS:
+        raise ConfigurationError(f"OPENWEATHER_PLAN is {plan!r}; known plans: {', '.join(OPENWEATHER_PLANS)}")
+    ways = ["ask for hours that are served"]
+    if plan == "free":
+        ways.append("set OPENWEATHER_PLAN=professional if the account has that subscription")
+    ways.append("set WEATHER_PROVIDER=simulator for made-up weather of any hour")
+    return _build(
+        "openweather", f"openweather (plan {plan})", plan, settings, SecretStr(key.get_secret_value().strip()), ways
+    )
+
+
+def _simulator(settings: Settings) -> Provider:
+    from weather_dagster.simulator.app import create_app
+
+    app = None if settings.openweather_base_url else create_app()
+    ways = ["ask for hours that are served"]
+    return _build("simulator", "simulator", "simulator", settings, NO_KEY, ways, app)
+
+
+def _recorded(settings: Settings) -> Provider:
+    from weather_dagster.simulator.recorded import create_app
+
+    app = None if settings.openweather_base_url else create_app()
+    ways = ["ask for hours that are served", "set WEATHER_PROVIDER=simulator for made-up weather of any hour"]
+    return _build("recorded", "recorded", "recorded", settings, NO_KEY, ways, app)
+
+
+def _build(
+    name: str,
+    description: str,
+    plan: str,
+    settings: Settings,
+    key: SecretStr,
+    ways_out: list[str],
+    app: Callable[..., Any] | None = None,
+) -> Provider:
+    chosen = openweather.plans(_base_url(settings))[plan]
+    service = Service(
+        name=name,
+        credentials={"appid": key},
+        verdict=openweather.verdict,
+        hints=openweather.HINTS,
+        calls_per_minute=chosen.calls_per_minute,
+    )
+    return Provider(service, description, chosen.endpoints, "; ".join(ways_out), app)
+
+
+def _base_url(settings: Settings) -> str | None:
+    url = settings.openweather_base_url
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        raise ConfigurationError(
+            f"OPENWEATHER_BASE_URL is no address of the form http://host:port (scheme {parts.scheme!r}, "
+            f"host {parts.hostname!r}); correct or unset it"
+        )
+    return url.rstrip("/")
+
+
+PROVIDERS: Mapping[str, Callable[[Settings], Provider]] = {
+    "openweather": _openweather,
+    "simulator": _simulator,
+    "recorded": _recorded,
+}
+
+
+def build_provider(settings: Settings) -> Provider:
+    """The provider that the settings ask for.
+
+    Raises:
+        ConfigurationError: unknown provider or plan, missing key, unusable base URL.
+    """
+    if settings.provider not in PROVIDERS:
+        raise ConfigurationError(f"WEATHER_PROVIDER is {settings.provider!r}; known providers: {', '.join(PROVIDERS)}")
+    return PROVIDERS[settings.provider](settings)
