@@ -128,7 +128,7 @@ class Reader:
             )
             answer.reject(RejectionReason.OUTSIDE_HOUR, message, document, hour=hour, digest=digest)
         else:
-            answer.add(hour, record.dt, values, (1, record.condition_id), document)
+            answer.add(hour, record.dt, [*values, 1, record.condition_id], document)
 
     def history(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/history/city``: hourly records, without coordinates."""
@@ -138,7 +138,7 @@ class Reader:
             if None in values and (fault := _block_fault(raw, "main", "wind", "clouds")):
                 answer.reject(RejectionReason.CONTRACT, fault, raw, hour=_hour_of(record.dt))
             elif _was_asked(record.dt, answer, raw):
-                answer.add(_hour_of(record.dt), record.dt, values, (1, record.condition_id), raw)
+                answer.add(_hour_of(record.dt), record.dt, [*values, 1, record.condition_id], raw)
 
     def forecast(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/forecast``, filed as issued in the hour that was asked for."""
@@ -174,7 +174,7 @@ class Reader:
             elif elsewhere:
                 answer.reject(RejectionReason.OTHER_PLACE, elsewhere, raw, hour=hour)
             elif _was_asked(record.dt, answer, raw):
-                answer.add(hour, record.dt, values, (record.provider_aqi,), raw)
+                answer.add(hour, record.dt, [*values, record.provider_aqi], raw)
 
     def _steps(self, issued: int, steps: list[Any], elsewhere: str | None, answer: Answer) -> None:
         for raw, step in _validated(steps, FORECAST_STEPS, ForecastStep, answer, hour=issued):
@@ -192,7 +192,7 @@ class Reader:
                 message = f"the step is for {_iso(step.dt)}, more than 5 days after the hour of issue {_iso(issued)}"
                 answer.reject(RejectionReason.OUTSIDE_HOUR, message, raw, hour=issued)
             else:
-                answer.add(issued, valid, values, (3, step.condition_id), raw)
+                answer.add(issued, valid, [*values, 3, step.condition_id], raw)
 
     def _observation(self, record: Weather) -> Values:
         return self._weather(record, amount_mm(record.rain, 1), amount_mm(record.snow, 1))
