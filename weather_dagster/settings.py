@@ -4,11 +4,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.hours import parse_hour
+from weather_dagster.locations import DEFAULT_FILE
+
+RECORDED_LOCATIONS = Path(__file__).parent / "simulator" / "recorded_locations.yaml"
+RECORDED_FIRST_HOUR = datetime(2013, 1, 1, tzinfo=UTC)
+DEFAULT_FIRST_HOUR = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def realm(provider: str) -> str:
+    """Which data a provider's rows may lie beside: ``simulator``, ``recorded`` or ``live``."""
+    return provider if provider in ("simulator", "recorded") else "live"
 
 
 class Settings(BaseSettings):
@@ -31,7 +41,7 @@ class Settings(BaseSettings):
     openweather_api_key: SecretStr | None = None
     openweather_plan: str = "free"
     openweather_base_url: str | None = None
-    dagster_home: Path | None = Field(default=None)
+    dagster_home: Path | None = None
 
     @field_validator("weather_start_hour", mode="before")
     @classmethod
@@ -65,8 +75,7 @@ class Settings(BaseSettings):
         Simulated, recorded and live data live apart, each with its own warehouse and Dagster home:
         going live leaves no demo row in gold and no partition that only the demo filled.
         """
-        apart = self.provider if self.provider in ("simulator", "recorded") else "live"
-        return (self.weather_home / apart).absolute()
+        return (self.weather_home / realm(self.provider)).absolute()
 
     @property
     def duckdb_path(self) -> Path:
@@ -74,7 +83,23 @@ class Settings(BaseSettings):
         return (self.weather_duckdb_path or self.home / "warehouse.duckdb").absolute()
 
     @property
+    def locations_path(self) -> Path:
+        """WEATHER_LOCATIONS, else the provider's own places, else the default ones; absolute."""
+        own = RECORDED_LOCATIONS if self.provider == "recorded" else DEFAULT_FILE
+        return (self.weather_locations or own).absolute()
+
+    @property
+    def dagster_home_path(self) -> Path:
+        """DAGSTER_HOME, else a folder of the home; absolute."""
+        return (self.dagster_home or self.home / "dagster").absolute()
+
+    @property
+    def report_path(self) -> Path:
+        """The HTML report, absolute."""
+        return self.home / "report.html"
+
+    @property
     def start_hour(self) -> datetime:
         """First hour of the partition grid."""
-        default = datetime(2013 if self.provider == "recorded" else 2025, 1, 1, tzinfo=UTC)
+        default = RECORDED_FIRST_HOUR if self.provider == "recorded" else DEFAULT_FIRST_HOUR
         return self.weather_start_hour or default

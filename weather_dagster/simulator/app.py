@@ -75,7 +75,7 @@ class _Simulator:
         (item,) = weather_items(model.truth(place, np.array([computed / 3600])), units)
         named = self._name_of(place)
         sunrise, sunset = model.sun_times(place, computed / 3600) or (0, 0)
-        inner = {"type": 2, "id": 2_000_000 + _city_id(place) % 100_000, "country": named.country} if named else {}
+        inner = {"type": 2, "id": 2_000_000 + city_id(place) % 100_000, "country": named.country} if named else {}
         return {
             "coord": _coord(place),
             "weather": item.pop("weather"),
@@ -84,7 +84,7 @@ class _Simulator:
             "dt": computed + skew,
             "sys": {**inner, "sunrise": sunrise, "sunset": sunset},
             "timezone": _utc_offset(place, named, computed),
-            "id": _city_id(place) if named else 0,
+            "id": city_id(place) if named else 0,
             "name": named.name if named else "",
             "cod": 200,
         }
@@ -126,7 +126,7 @@ class _Simulator:
         query.require("type", "hour")
         hours = self._hours(*query.span_or_count(WEEK_SECONDS))
         items = weather_items(model.truth(place, hours.astype(np.float64)), units) if len(hours) else []
-        return history_body(_city_id(place) if self._name_of(place) else 0, items)
+        return history_body(city_id(place) if self._name_of(place) else 0, items)
 
     def air_now(self, query: Query) -> Json:
         place = Place.at(*query.coordinates)
@@ -157,7 +157,7 @@ class _Simulator:
         named = self._name_of(place)
         sunrise, sunset = model.sun_times(place, float(hour)) or (0, 0)
         return {
-            "id": _city_id(place) if named else 0,
+            "id": city_id(place) if named else 0,
             "name": named.name if named else "",
             "coord": {"lat": whole(place.latitude), "lon": whole(place.longitude)},
             "country": named.country if named else "",
@@ -190,7 +190,8 @@ def _coord(place: Place) -> Json:
     return {"lon": whole(place.longitude), "lat": whole(place.latitude)}
 
 
-def _city_id(place: Place) -> int:
+def city_id(place: Place) -> int:
+    """A stand-in for the service's city id, the same for a place at any time."""
     return 1_000_000 + int(place.seed[0] % np.uint64(8_000_000))
 
 

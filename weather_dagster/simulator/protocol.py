@@ -32,9 +32,9 @@ class Refusal(Exception):
         self.body = body
 
     @classmethod
-    def bad_request(cls, message: str) -> "Refusal":
+    def bad_request(cls, message: str, *, code: str = "400") -> "Refusal":
         """A parameter is missing or wrong: 400."""
-        return cls(400, pydantic_core.to_json({"cod": "400", "message": message}))
+        return cls(400, pydantic_core.to_json({"cod": code, "message": message}))
 
     @classmethod
     def not_found(cls) -> "Refusal":

@@ -10,7 +10,7 @@ from weather_dagster.errors import ConfigurationError
 
 
 def serve(app: ASGIApp, host: str, port: int, *, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve ``app`` until interrupted.
+    """Serve ``app`` until interrupted; SIGINT ends it cleanly and then arrives as ``KeyboardInterrupt``.
 
     Args:
         port: 0 takes a free one.
@@ -31,5 +31,13 @@ def serve(app: ASGIApp, host: str, port: int, *, on_ready: Callable[[str], None]
             shown = f"[{host}]" if ":" in host else host
             on_ready(f"http://{shown}:{listener.getsockname()[1]}")
         # No access log: it would hold the query strings, and with them the key.
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off")
+        # Slow answers that were asked for must not hold up the end.
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
         uvicorn.Server(config).run(sockets=[listener])

@@ -5,7 +5,7 @@ that another process holds, and never keep a connection across a call to dbt.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -100,7 +100,7 @@ class DuckDBWarehouse:
         """Make what is missing of the bronze tables."""
         self.connection.execute(TABLES + "".join(map(_table_ddl, DATASETS.values())))
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of one SELECT."""
         return self.connection.execute(sql, parameters).fetchall()
 
@@ -220,10 +220,9 @@ class DuckDBWarehouse:
     @contextmanager
     def _registered(self, name: str, table: pa.Table) -> Iterator[None]:
         self.connection.register(name, table)
-        try:
-            yield
-        finally:
-            self.connection.unregister(name)
+        yield
+        # Not after a failure: the aborted transaction would refuse it and hide the cause. The roll-back drops it.
+        self.connection.unregister(name)
 
 
 _REJECTION_SCHEMA = pa.schema(

@@ -81,16 +81,29 @@ class WeatherApi:
         """
         if not self.offers(dataset):
             return Fetched(self.provider, dataset.arrow_schema.empty_table(), [], 0)
-        calls = plan_calls(
+        calls = self._plan(dataset, locations, hours, now or utc_now())
+        return asyncio.run(self._fetch(dataset, calls, on_call))
+
+    def require_served(self, dataset: Dataset, hours: HourRange, *, now: datetime) -> None:
+        """Refuse a range before anything is done about it.
+
+        Raises:
+            HourNotServed: no endpoint serves one of the hours.
+        """
+        self._plan(dataset, (), hours, now)
+
+    def _plan(
+        self, dataset: Dataset, locations: Sequence[Location], hours: HourRange, now: datetime
+    ) -> Sequence[ApiCall]:
+        return plan_calls(
             self._provider.endpoints,
             dataset,
             locations,
             hours,
-            now=now or utc_now(),
+            now=now,
             asked_of=self._provider.description,
             ways_out=self._provider.ways_out,
         )
-        return asyncio.run(self._fetch(dataset, calls, on_call))
 
     async def _fetch(
         self, dataset: Dataset, calls: Sequence[ApiCall], on_call: Callable[[int, int], None] | None

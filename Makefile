@@ -1,0 +1,66 @@
+# Every target has its plain-Python lines in the README, for a machine without make.
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test test-quick lint format bench lock clean
+
+PYTHON ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+# $(call install,EXTRAS,STAMP): uv when it is there or can be installed, else pip.
+define install
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	if $(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv; then \
+		$(BIN)/python -m uv pip install --quiet --compile-bytecode -c constraints.txt -e '.$(1)'; \
+	else \
+		$(BIN)/python -m pip install --quiet -c constraints.txt -e '.$(1)'; \
+	fi
+	touch $@
+endef
+
+$(VENV)/installed: setup.py constraints.txt
+	$(call install,)
+
+$(VENV)/installed-dev: setup.py constraints.txt
+	$(call install,[dev])
+	touch $(VENV)/installed
+
+$(VENV)/installed-bench: setup.py constraints.txt
+	$(call install,[bench])
+
+demo: $(VENV)/installed ## set up, run 14 days for all places through all layers, write the report
+	$(BIN)/weather demo
+
+dev: $(VENV)/installed ## open the Dagster UI on http://127.0.0.1:3000
+	$(BIN)/weather dev
+
+test: lint ## set up, lint, run all tests with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+test-quick: $(VENV)/installed-dev ## the tests of the inner loop, under a minute
+	$(BIN)/python -m pytest -q -m "not integration"
+
+lint: $(VENV)/installed-dev ## ruff and mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev ## format and sort
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/installed-dev $(VENV)/installed-bench ## measure; see benchmarks/README.md
+	$(BIN)/python benchmarks/run.py
+
+lock: $(VENV)/installed-dev ## resolve constraints.txt again
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
+		--no-header --no-annotate setup.py -o constraints.txt
+
+clean: ## remove what the project made here, the virtual environment and demo data included
+	rm -rf $(VENV) .weather weather_dbt/target weather_dbt/logs .coverage .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -1,0 +1,55 @@
+"""Silver and gold: the dbt models as assets, refreshed by one dbt invocation a run.
+
+They are unpartitioned: each run recomputes what loads since the last run touched (see
+``weather_dbt/macros/increments.sql``). Data tests are asset checks; unit tests stay out of production.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+
+from weather_dagster.assets.bronze import OWNERS
+from weather_dagster.partitions import POOL
+from weather_dagster.resources import DuckDBWarehouseResource
+
+DBT_ARGUMENTS = ["build", "--exclude-resource-type", "unit_test"]
+
+
+class LayerTranslator(DagsterDbtTranslator):
+    """Keys and groups are the layers: ``models/gold/daily_weather.sql`` is ``gold/daily_weather``."""
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        """The spec of a model; a source keeps the key that its ``meta`` names."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        properties = self.get_resource_props(manifest, unique_id)
+        if properties["resource_type"] != "model":
+            return spec
+        layer = properties["fqn"][1]
+        return spec.replace_attributes(
+            key=dg.AssetKey([layer, properties["name"]]),
+            group_name=layer,
+            owners=OWNERS,
+            tags={**spec.tags, "layer": layer, "domain": "weather"},
+        )
+
+
+def dbt_model_assets(project: DbtProject) -> dg.AssetsDefinition:
+    """All models of ``project`` as one definition."""
+
+    @dbt_assets(
+        manifest=project.manifest_path,
+        project=project,
+        name="dbt_models",
+        dagster_dbt_translator=LayerTranslator(),
+        pool=POOL,
+    )
+    def dbt_models(
+        context: dg.AssetExecutionContext, dbt: DbtCliResource, warehouse: DuckDBWarehouseResource
+    ) -> Iterator[Any]:
+        os.environ.update(warehouse.dbt_environment())
+        yield from dbt.cli(DBT_ARGUMENTS, context=context).stream()
+
+    return dbt_models

@@ -1,0 +1,206 @@
+"""Asset checks on bronze: completeness, valid hour, plausible limits, quarantine share.
+
+Each looks at the hours of its run; run by itself, at the last day of the grid. What must not reach
+silver blocks: a row outside its partition or outside the plausible limits. A missing place does not:
+what came is good, and the check names what is missing.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from weather_dagster.assets.bronze import bronze_key
+from weather_dagster.datasets import DATASETS, Dataset
+from weather_dagster.failures import failing_clearly
+from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
+from weather_dagster.locations import Location
+from weather_dagster.partitions import POOL, window_hours
+from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource, WeatherApiResource
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+
+READING_TOLERANCE = timedelta(minutes=30)
+"""How far before its hour a reading may lie: the widest tolerance that an endpoint declares."""
+MAX_QUARANTINE_SHARE = 0.01
+EXAMPLES = 10
+"""How many offending rows the metadata of a check shows."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found."""
+
+    passed: bool
+    description: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+
+
+def completeness(store: DuckDBWarehouse, dataset: Dataset, locations: Sequence[Location], hours: HourRange) -> Outcome:
+    """Whether every place has a row in every hour. ERROR when nothing came at all, else WARN."""
+    sql = f"""
+        with expected as (
+            select location_id, hour_utc
+            from unnest(?::varchar[]) as place(location_id),
+                generate_series(?::timestamptz, ?::timestamptz, interval 1 hour) as grid(hour_utc)
+        )
+        select e.location_id, count(*), min(hour_utc), max(hour_utc)
+        from expected as e
+        anti join bronze.{dataset.name} as b
+            on b.location_id = e.location_id and b.{dataset.partition_column} = e.hour_utc
+            and b.{dataset.partition_column} between ? and ?
+        group by e.location_id
+        order by e.location_id
+    """
+    ids = [location.id for location in locations]
+    missing = store.query(sql, [ids, hours.first, hours.last, hours.first, hours.last])
+    expected = len(ids) * len(hours)
+    absent = sum(count for _, count, _, _ in missing)
+    places = [
+        {"place": place, "missing_hours": count, "first": format_hour(first), "last": format_hour(last)}
+        for place, count, first, last in missing
+    ]
+    return Outcome(
+        passed=absent == 0,
+        description=f"{expected - absent} of {expected} place-hours present"
+        + (f"; missing at {', '.join(p['place'] for p in places)}" if places else ""),
+        metadata={"expected": expected, "missing": absent, **_table("missing_by_place", places)},
+        severity=dg.AssetCheckSeverity.ERROR if absent == expected else dg.AssetCheckSeverity.WARN,
+    )
+
+
+def valid_hour_in_partition(
+    store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange
+) -> Outcome:
+    """Whether each row's own time belongs to the hour it is filed under."""
+    if "issued_hour_utc" in dataset.version_key:
+        misfiled = "valid_hour_utc < issued_hour_utc"
+    else:
+        tolerance = int(READING_TOLERANCE.total_seconds())
+        misfiled = f"""
+            observed_at_utc < valid_hour_utc - interval {tolerance} second
+            or observed_at_utc >= valid_hour_utc + interval 1 hour
+        """
+    partition = dataset.partition_column
+    rows = store.query(
+        f"""
+        select location_id, {partition}, {dataset.version_key[-1]}
+        from bronze.{dataset.name}
+        where {partition} between ? and ? and ({partition} <> date_trunc('hour', {partition}) or {misfiled})
+        """,
+        [hours.first, hours.last],
+    )
+    examples = [{"place": p, "partition": str(h), dataset.version_key[-1]: str(t)} for p, h, t in rows[:EXAMPLES]]
+    return Outcome(
+        passed=not rows,
+        description=f"{len(rows)} rows are filed under an hour that is not theirs",
+        metadata={"misfiled": len(rows), **_table("examples", examples)},
+    )
+
+
+def plausible_limits(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
+    """Whether every stored value lies within the limits of its quantity."""
+    outside = " union all ".join(
+        f"""
+        select location_id, {dataset.partition_column}, '{q.name}', {q.name}, '{q.lower} to {q.upper}'
+        from bronze.{dataset.name}
+        where {dataset.partition_column} between $first and $last and not ({q.name} between {q.lower} and {q.upper})
+        """
+        for q in dataset.quantities
+    )
+    rows = store.query(outside, {"first": hours.first, "last": hours.last})
+    examples = [
+        {"place": place, "hour": format_hour(hour), "quantity": name, "value": value, "limits": limits}
+        for place, hour, name, value, limits in rows[:EXAMPLES]
+    ]
+    first = examples[0] if examples else None
+    return Outcome(
+        passed=not rows,
+        description=f"{len(rows)} values lie outside the plausible limits"
+        + (f", such as {first['quantity']} {first['value']} at {first['place']}" if first else ""),
+        metadata={"implausible": len(rows), **_table("examples", examples)},
+    )
+
+
+def quarantine_share(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
+    """Whether few records were turned away. Always WARN: the good rows are good."""
+    ((kept,),) = store.query(
+        f"select count(*) from bronze.{dataset.name} where {dataset.partition_column} between ? and ?",
+        [hours.first, hours.last],
+    )
+    reasons = store.query(
+        """
+        select reason, count(*), min(message)
+        from bronze.quarantine
+        where dataset = ? and hour_utc between ? and ?
+        group by reason
+        order by reason
+        """,
+        [dataset.name, hours.first, hours.last],
+    )
+    rejected = sum(count for _, count, _ in reasons)
+    share = rejected / (kept + rejected) if rejected else 0.0
+    table = [{"reason": reason, "records": count, "example": message} for reason, count, message in reasons]
+    return Outcome(
+        passed=share <= MAX_QUARANTINE_SHARE,
+        description=f"{rejected} of {kept + rejected} records in quarantine, limit {MAX_QUARANTINE_SHARE:.0%}",
+        metadata={"quarantined": rejected, "share": share, **_table("reasons", table)},
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+BLOCKING = {"valid_hour_in_partition", "plausible_limits"}
+CHECKS: dict[str, Callable[[DuckDBWarehouse, Dataset, Sequence[Location], HourRange], Outcome]] = {
+    check.__name__: check for check in (completeness, valid_hour_in_partition, plausible_limits, quarantine_share)
+}
+
+
+def bronze_checks(grid: dg.HourlyPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    """The checks of every bronze asset."""
+    return [_dataset_checks(dataset, grid) for dataset in DATASETS.values()]
+
+
+def _dataset_checks(dataset: Dataset, grid: dg.HourlyPartitionsDefinition) -> dg.AssetChecksDefinition:
+    specs = [
+        dg.AssetCheckSpec(name, asset=bronze_key(dataset), description=check.__doc__, blocking=name in BLOCKING)
+        for name, check in CHECKS.items()
+    ]
+
+    @dg.multi_asset_check(specs=specs, name=f"{dataset.name}_checks", can_subset=True, pool=POOL)
+    def dataset_checks(
+        context: dg.AssetCheckExecutionContext,
+        weather_api: WeatherApiResource,
+        places: LocationsResource,
+        warehouse: DuckDBWarehouseResource,
+    ) -> Iterator[dg.AssetCheckResult]:
+        hours = _hours_to_check(context, grid)
+        with failing_clearly(), warehouse.warehouse(read_only=True) as store:
+            locations = places.locations() if weather_api.api().offers(dataset) else ()
+            outcomes = {
+                key: CHECKS[key.name](store, dataset, locations, hours) for key in context.selected_asset_check_keys
+            }
+        for key, outcome in outcomes.items():
+            yield dg.AssetCheckResult(
+                passed=outcome.passed,
+                asset_key=key.asset_key,
+                check_name=key.name,
+                severity=outcome.severity,
+                description=outcome.description,
+                metadata={"hours": str(hours), **outcome.metadata},
+            )
+
+    return dataset_checks
+
+
+def _hours_to_check(context: dg.AssetCheckExecutionContext, grid: dg.HourlyPartitionsDefinition) -> HourRange:
+    if context.has_partition_key or context.has_partition_key_range:
+        return window_hours(context.partition_time_window)
+    last = floor_hour(utc_now())
+    return HourRange(max(last - 23 * HOUR, floor_hour(grid.start)), last)
+
+
+def _table(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, dg.MetadataValue]:
+    records = [dg.TableRecord(row) for row in rows]
+    return {name: dg.MetadataValue.table(records)} if records else {}

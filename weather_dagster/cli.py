@@ -1,0 +1,297 @@
+"""``weather ...``: parses, calls, prints. Dagster is imported by the commands that run it, and by no other."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from weather_dagster.errors import ConfigurationError, HourNotServed, WeatherError
+from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, parse_hour, utc_now
+from weather_dagster.settings import Settings
+
+app = typer.Typer(
+    help="Weather data platform: fetch, check, refine and show hourly weather.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+simulator = typer.Typer(help="The built-in weather provider.", no_args_is_help=True)
+locations = typer.Typer(help="The places that are watched.", no_args_is_help=True)
+app.add_typer(simulator, name="simulator")
+app.add_typer(locations, name="locations")
+
+out = Console()
+err = Console(stderr=True)
+
+From = Annotated[
+    str, typer.Option("--from", metavar="HOUR", help="First UTC hour, 2026-11-25T13:00; a bare date means its first.")
+]
+To = Annotated[
+    str, typer.Option("--to", metavar="HOUR", help="Last UTC hour, inclusive; a bare date means its last hour.")
+]
+
+
+def main() -> None:
+    """Entry point of ``weather``: a mistake of the user's ends in one message and exit code 1."""
+    handler = logging.StreamHandler()
+    # On the handler: Dagster's loggers have a level of their own and hand lower records up all the same.
+    handler.setLevel(logging.WARNING)
+    logging.basicConfig(format="%(levelname)s %(message)s", handlers=[handler])
+    try:
+        app()
+    except WeatherError as error:
+        err.print("[bold red]Error:[/]", escape(str(error)), highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def demo(
+    days: Annotated[int, typer.Option(min=1, help="How many days, up to the running hour.")] = 14,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="All of 2013 at three New York airports, as recorded.")
+    ] = False,
+) -> None:
+    """Run everything once on built-in data: no key, no network."""
+    os.environ["WEATHER_PROVIDER"] = "recorded" if recorded else "simulator"
+    settings = Settings.load()
+    if recorded:
+        hours = read_range("2013-01-01", "2013-12-31")
+    else:
+        running = floor_hour(utc_now())
+        hours = HourRange(running - timedelta(days=days) + HOUR, running)
+    run_job(settings, hours)
+    print_latest(settings)
+    out.print(
+        f"\nReport     {settings.report_path}\nWarehouse  {settings.duckdb_path}\n\n"
+        "Next: open the report in a browser; `weather dev` shows every asset in the Dagster UI;\n"
+        "set OPENWEATHER_API_KEY in .env to go live (.env.example names all settings).",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def backfill(from_: From, to: To) -> None:
+    """Run the whole way over a range of hours, as one Dagster run."""
+    settings = Settings.load()
+    run_job(settings, read_range(from_, to))
+    print_latest(settings)
+
+
+@app.command()
+def ingest(from_: From, to: To) -> None:
+    """Land a range of hours in bronze alone, without Dagster; the next dbt run takes it on to gold."""
+    from weather_dagster.datasets import DATASETS
+    from weather_dagster.ingest import land_range
+    from weather_dagster.locations import load_locations
+    from weather_dagster.warehouse.duckdb import open_warehouse
+    from weather_dagster.weather_api.api import WeatherApi
+
+    settings = Settings.load()
+    hours = read_range(from_, to)
+    require_not_in_future(hours)
+    api = WeatherApi.from_settings(settings)
+    places = load_locations(settings.locations_path)
+    run_id = f"ingest-{uuid4()}"
+    table = Table("dataset", "hours", "calls", "rows received", "rows added", "quarantined")
+    refused = []
+    with progress_bar() as advance:
+        for dataset in DATASETS.values():
+            try:
+                landing = land_range(
+                    api,
+                    partial(open_warehouse, settings.duckdb_path),
+                    dataset,
+                    places,
+                    hours,
+                    run_id=run_id,
+                    on_call=partial(advance, dataset.name),
+                )
+            except HourNotServed as error:
+                refused.append(str(error))
+                continue
+            counts = (len(hours), landing.calls, landing.rows_received, landing.rows_added, landing.quarantined)
+            table.add_row(dataset.name, *(f"{n:,}" for n in counts) if landing.offered else ("not offered",))
+    out.print(table)
+    out.print(f"{api.provider}: {hours} landed in {settings.duckdb_path}", highlight=False, soft_wrap=True)
+    if refused:
+        raise HourNotServed("\n".join(refused))
+
+
+@app.command()
+def report() -> None:
+    """Make the HTML report again from what gold holds."""
+    from weather_dagster.report.page import write_report
+    from weather_dagster.warehouse.duckdb import open_warehouse
+
+    settings = Settings.load()
+    with open_warehouse(settings.duckdb_path, read_only=True) as warehouse:
+        page = write_report(warehouse, settings.report_path, now=utc_now(), provider=settings.provider)
+    out.print(f"Report written to {page}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Open the Dagster UI with daemon: `dagster dev` in the home of the configured provider."""
+    from weather_dagster.automation.local_run import prepare_dagster_home
+
+    prepare_dagster_home(Settings.load())
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    arguments = [dagster, "dev", "-m", "weather_dagster.definitions", "--host", host, "--port", str(port)]
+    if sys.platform == "win32":
+        import subprocess
+
+        sys.exit(subprocess.call(arguments))  # noqa: S603 - our own arguments
+    os.execv(dagster, arguments)  # noqa: S606 - no shell is wanted
+
+
+@simulator.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8010,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    recorded: Annotated[bool, typer.Option("--recorded", help="Replay the recorded hours of 2013.")] = False,
+) -> None:
+    """Serve OpenWeather's endpoints; point OPENWEATHER_BASE_URL at it."""
+    from weather_dagster.simulator import app as simulated
+    from weather_dagster.simulator import recorded as replayed
+    from weather_dagster.simulator.server import serve as run_server
+
+    run_server(
+        replayed.create_app() if recorded else simulated.create_app(),
+        host,
+        port,
+        on_ready=lambda url: out.print(f"Serving on {url}; stop with Ctrl-C", highlight=False),
+    )
+
+
+@locations.command(name="list")
+def list_locations() -> None:
+    """Show the places, after checking their file."""
+    from weather_dagster.locations import load_locations
+
+    settings = Settings.load()
+    table = Table("id", "name", "country", "latitude", "longitude", "time zone", title=str(settings.locations_path))
+    for place in load_locations(settings.locations_path):
+        table.add_row(
+            place.id, place.name, place.country or "–", str(place.latitude), str(place.longitude), place.time_zone
+        )
+    out.print(table)
+
+
+def read_range(first: str, last: str) -> HourRange:
+    """The range that ``--from`` and ``--to`` name."""
+    return HourRange(parse_hour(first, option="--from"), parse_hour(last, option="--to", last_of_day=True))
+
+
+def run_job(settings: Settings, hours: HourRange) -> None:
+    """Run the job over the range and print what its checks found.
+
+    Raises:
+        HourNotServed: naming what could not be served; what could be is landed and refined all the same.
+    """
+    with err.status("Loading Dagster, dbt and the project"):
+        from weather_dagster.automation.local_run import prepare_dagster_home, run_hourly_weather
+        from weather_dagster.datasets import DATASETS
+        from weather_dagster.partitions import require_in_grid
+        from weather_dagster.weather_api.api import WeatherApi
+
+        require_in_grid(hours, settings.start_hour)
+        api = WeatherApi.from_settings(settings)
+        prepare_dagster_home(settings)
+        from weather_dagster.definitions import defs
+    served, refused = [], []
+    for dataset in filter(api.offers, DATASETS.values()):
+        try:
+            api.require_served(dataset, hours, now=utc_now())
+            served.append(dataset)
+        except HourNotServed as error:
+            refused.append(str(error))
+    if not served:
+        raise HourNotServed("\n".join(refused))
+    with progress_bar() as advance:
+        summary = run_hourly_weather(defs, hours, served, on_progress=advance, log=settings.home / "last_run.log")
+    for check in summary.failed_checks:
+        out.print(f"[yellow]{check.severity}[/] {check.name}: {check.description}", highlight=False, soft_wrap=True)
+    passed = summary.checks - len(summary.failed_checks)
+    out.print(
+        f"{api.provider}: {hours} ({len(hours):,} hours) in run {summary.run_id}; "
+        f"{passed} of {summary.checks} checks passed",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if refused:
+        raise HourNotServed("\n".join(refused))
+
+
+def print_latest(settings: Settings) -> None:
+    """Print a short table of the latest conditions."""
+    from weather_dagster.warehouse.duckdb import open_warehouse
+
+    with open_warehouse(settings.duckdb_path, read_only=True) as warehouse:
+        rows = warehouse.query(
+            """
+            select location_name, local_time, temperature_c, condition_group, wind_speed_ms, wind_compass,
+                precipitation_mm, provider
+            from gold.latest_conditions
+            order by location_name
+            """
+        )
+    table = Table(
+        "place", "local time", "°C", "sky", "wind m/s", "rain, snow mm", "provider", title="Latest conditions"
+    )
+    for name, local_time, temperature, sky, wind, compass, wet, provider in rows:
+        table.add_row(
+            name,
+            f"{local_time:%d %b %H:%M}",
+            show_number(temperature),
+            sky or "–",
+            f"{show_number(wind)} {compass or ''}".rstrip(),
+            show_number(wet),
+            provider,
+        )
+    out.print(table)
+
+
+def show_number(value: float | None) -> str:
+    """One decimal, never ``-0.0``; a dash for a missing value."""
+    return "–" if value is None else f"{value:z.1f}"
+
+
+def require_not_in_future(hours: HourRange) -> None:
+    """Refuse a range that no provider can have observed yet."""
+    running = floor_hour(utc_now())
+    if hours.last > running:
+        raise ConfigurationError(
+            f"--to is {format_hour(hours.last)}, which lies in the future; the running hour is {format_hour(running)}"
+        )
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr; call it with what is done now, how many are done, and how many there are."""
+    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("Fetching", total=None)
+
+        def advance(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total)
+
+        yield advance

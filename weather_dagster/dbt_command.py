@@ -1,0 +1,31 @@
+"""``weather-dbt``: dbt on this project's warehouse, with a ``--version`` that costs nothing.
+
+dagster-dbt asks ``dbt --version`` in every run; dbt answers by importing all adapters and asking the
+package index for newer releases, which takes longer than the build itself.
+"""
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from weather_dagster.errors import WeatherError
+from weather_dagster.settings import Settings
+
+DBT_DIR = Path(__file__).parents[1] / "weather_dbt"
+
+
+def main() -> None:
+    """Run dbt with the process's arguments on this project and the settings' warehouse, from any folder."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"Core:\n  - installed: {version('dbt-core')}\n")
+        return
+    os.environ.setdefault("DBT_PROJECT_DIR", str(DBT_DIR))
+    os.environ.setdefault("DBT_PROFILES_DIR", str(DBT_DIR))
+    try:
+        os.environ["WEATHER_DUCKDB_PATH"] = str(Settings.load().duckdb_path)
+    except WeatherError as error:
+        sys.exit(f"weather-dbt: {error}")
+    from dbt.cli.main import cli
+
+    cli()

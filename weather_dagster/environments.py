@@ -1,0 +1,40 @@
+"""The swap table: WEATHER_ENV decides the resources. Assets never ask in which environment they run."""
+
+from collections.abc import Callable
+from typing import Any
+
+from dagster_dbt import DbtCliResource, DbtProject
+
+from weather_dagster.dbt_project import dbt_executable
+from weather_dagster.errors import ConfigurationError
+from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource, WeatherApiResource
+from weather_dagster.settings import Settings
+
+Resources = dict[str, Any]
+
+
+def _local(settings: Settings, project: DbtProject) -> Resources:
+    return {
+        "weather_api": WeatherApiResource(),
+        "places": LocationsResource(file=str(settings.locations_path)),
+        "warehouse": DuckDBWarehouseResource(database=str(settings.duckdb_path)),
+        "dbt": DbtCliResource(project_dir=project, dbt_executable=dbt_executable()),
+    }
+
+
+ENVIRONMENTS: dict[str, Callable[[Settings, DbtProject], Resources]] = {"local": _local}
+
+
+def resources_for(settings: Settings, project: DbtProject) -> Resources:
+    """Resources of the environment that WEATHER_ENV names.
+
+    Raises:
+        ConfigurationError: the name is unknown.
+    """
+    try:
+        environment = ENVIRONMENTS[settings.weather_env]
+    except KeyError:
+        raise ConfigurationError(
+            f"WEATHER_ENV is {settings.weather_env!r}; known environments: {', '.join(ENVIRONMENTS)}"
+        ) from None
+    return environment(settings, project)

@@ -1,0 +1,17 @@
+"""Our errors as Dagster failures: the message and no traceback of ours, retried only where that can heal."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from weather_dagster.errors import TransientProviderError, WeatherError
+
+
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    """Turn a ``WeatherError`` into a failure of the step whose description is the error's text."""
+    try:
+        yield
+    except WeatherError as error:
+        raise dg.Failure(str(error), allow_retries=isinstance(error, TransientProviderError)) from None

@@ -1,0 +1,55 @@
+"""The hourly grid: one partition key is one UTC hour, ``YYYY-MM-DD-HH:MM``."""
+
+from datetime import datetime
+
+import dagster as dg
+
+from weather_dagster.errors import ConfigurationError
+from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
+
+POOL = "duckdb"
+"""Pool of every op that opens the DuckDB file: one at a time."""
+
+_KEY_FORMAT = "%Y-%m-%d-%H:%M"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+PARTITION_TAG = "dagster/partition"
+
+
+def hourly_grid(start_hour: datetime) -> dg.HourlyPartitionsDefinition:
+    """The grid from a fixed hour to the running hour, which is part of it."""
+    return dg.HourlyPartitionsDefinition(start_date=start_hour, timezone="UTC", end_offset=1)
+
+
+def partition_key(hour: datetime) -> str:
+    """Key of a UTC hour."""
+    return hour.strftime(_KEY_FORMAT)
+
+
+def require_in_grid(hours: HourRange, start_hour: datetime) -> None:
+    """Refuse hours before the grid begins or after the running hour.
+
+    Raises:
+        ConfigurationError: naming the hour and the grid.
+    """
+    now = utc_now()
+    if hours.first < start_hour:
+        raise ConfigurationError(
+            f"{format_hour(hours.first)} lies before the first hour of the grid, {format_hour(start_hour)}; "
+            "ask for later hours, or set WEATHER_START_HOUR to an earlier one"
+        )
+    if hours.last > now:
+        raise ConfigurationError(
+            f"{format_hour(hours.last)} lies in the future; the last hour that can be asked for is the running one, "
+            f"{format_hour(floor_hour(now))}"
+        )
+
+
+def range_tags(hours: HourRange) -> dict[str, str]:
+    """Run tags that make one run cover the whole range."""
+    return {RANGE_START_TAG: partition_key(hours.first), RANGE_END_TAG: partition_key(hours.last)}
+
+
+def window_hours(window: dg.TimeWindow) -> HourRange:
+    """The hours of a run's partition window, whose end is exclusive."""
+    return HourRange(floor_hour(window.start), floor_hour(window.end) - HOUR)

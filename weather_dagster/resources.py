@@ -1,0 +1,63 @@
+"""Dagster resources: what assets and checks ask for. Nothing is opened or read before a run needs it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+from dagster_duckdb import DuckDBResource
+
+from weather_dagster.locations import Location, load_locations
+from weather_dagster.settings import Settings
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.weather_api.api import WeatherApi
+
+
+class WeatherApiResource(dg.ConfigurableResource[WeatherApi]):
+    """The configured provider. Its key is read from the environment when a run needs it, and shown nowhere."""
+
+    def api(self) -> WeatherApi:
+        """The client of the configured provider.
+
+        Raises:
+            ConfigurationError: unknown provider or plan, or no key.
+        """
+        return WeatherApi.from_settings(Settings.load())
+
+
+class LocationsResource(dg.ConfigurableResource[tuple[Location, ...]]):
+    """The places to fetch, read again by each run."""
+
+    file: str
+
+    def locations(self) -> tuple[Location, ...]:
+        """The checked places of the file.
+
+        Raises:
+            ConfigurationError: naming file, entry and value.
+        """
+        return load_locations(Path(self.file))
+
+
+class DuckDBWarehouseResource(DuckDBResource):
+    """dagster-duckdb's resource, with a connection that waits for a lock and is closed when a step fails.
+
+    The inherited ``get_connection`` leaves the file open, and so locked, after an exception.
+    """
+
+    @contextmanager
+    def warehouse(self, *, read_only: bool = False) -> Iterator[DuckDBWarehouse]:
+        """The open warehouse; see ``open_warehouse`` for the errors."""
+        with open_warehouse(Path(self.database), read_only=read_only) as warehouse:
+            yield warehouse
+
+    def dbt_environment(self) -> dict[str, str]:
+        """What dbt's profile reads to find the same store."""
+        return {"WEATHER_DUCKDB_PATH": self.database}
+
+    @contextmanager
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A plain connection to the same file."""
+        with self.warehouse() as warehouse:
+            yield warehouse.connection

@@ -1,0 +1,117 @@
+"""Bronze checks on a real DuckDB file: what passes, what fails, and what the person is told."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagster import AssetCheckSeverity
+
+from weather_dagster.checks.bronze import (
+    BLOCKING,
+    CHECKS,
+    completeness,
+    plausible_limits,
+    quarantine_share,
+    valid_hour_in_partition,
+)
+from weather_dagster.datasets import AIR_QUALITY, DATASETS, FORECASTS, OBSERVATIONS
+from weather_dagster.hours import HOUR
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster_tests.warehouse.test_duckdb import DAY, PLACES, START, land, observation, rejection
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DuckDBWarehouse]:
+    """A warehouse with a complete day of two places."""
+    with open_warehouse(tmp_path / "w.duckdb") as warehouse:
+        land(warehouse, [observation(hour, 10.0, place=place.id) for hour in DAY for place in PLACES[:2]])
+        yield warehouse
+
+
+def test_a_complete_range_passes_every_check(store: DuckDBWarehouse) -> None:
+    for name, check in CHECKS.items():
+        assert check(store, OBSERVATIONS, PLACES[:2], DAY).passed, name
+
+
+def test_a_missing_place_hour_warns_and_is_named(store: DuckDBWarehouse) -> None:
+    store.connection.execute(
+        "delete from bronze.observations where location_id = 'lyon' and valid_hour_utc = ?", [START]
+    )
+    outcome = completeness(store, OBSERVATIONS, PLACES[:2], DAY)
+    assert not outcome.passed
+    assert outcome.severity == AssetCheckSeverity.WARN
+    assert outcome.description == "47 of 48 place-hours present; missing at lyon"
+    (row,) = outcome.metadata["missing_by_place"].records
+    assert row.data == {"place": "lyon", "missing_hours": 1, "first": "2026-03-01T00:00", "last": "2026-03-01T00:00"}
+
+
+def test_a_range_of_which_nothing_came_is_an_error(store: DuckDBWarehouse) -> None:
+    outcome = completeness(store, AIR_QUALITY, PLACES[:2], DAY)
+    assert (outcome.passed, outcome.severity) == (False, AssetCheckSeverity.ERROR)
+    assert outcome.metadata["missing"] == 48
+
+
+def test_rows_of_other_hours_or_places_do_not_fill_a_gap(store: DuckDBWarehouse) -> None:
+    store.connection.execute("update bronze.observations set location_id = 'elsewhere' where location_id = 'lyon'")
+    assert completeness(store, OBSERVATIONS, PLACES[:2], DAY).metadata["missing"] == 24
+
+
+@pytest.mark.parametrize(
+    ("change", "misfiled"),
+    [
+        ("observed_at_utc = valid_hour_utc - interval 31 minute", 48),
+        ("observed_at_utc = valid_hour_utc + interval 60 minute", 48),
+        ("observed_at_utc = valid_hour_utc - interval 30 minute", 0),
+        ("observed_at_utc = valid_hour_utc + interval 59 minute", 0),
+        ("valid_hour_utc = valid_hour_utc + interval 10 minute, observed_at_utc = valid_hour_utc", 46),
+    ],
+)
+def test_a_row_under_an_hour_that_is_not_its_own_fails(store: DuckDBWarehouse, change: str, misfiled: int) -> None:
+    store.connection.execute(f"update bronze.observations set {change}")
+    outcome = valid_hour_in_partition(store, OBSERVATIONS, PLACES, DAY)
+    assert (outcome.passed, outcome.metadata["misfiled"]) == (misfiled == 0, misfiled)
+
+
+def test_a_forecast_for_an_hour_before_its_issue_fails(store: DuckDBWarehouse) -> None:
+    store.connection.execute(
+        """
+        insert into bronze.forecasts by name
+        select provider, endpoint, location_id, valid_hour_utc as issued_hour_utc,
+            valid_hour_utc - interval 3 hour as valid_hour_utc, payload, payload_hash, contract_version,
+            ingested_at_utc, run_id, load_id
+        from bronze.observations limit 1
+        """
+    )
+    assert not valid_hour_in_partition(store, FORECASTS, PLACES, DAY).passed
+
+
+def test_an_implausible_value_fails_with_quantity_value_and_limits(store: DuckDBWarehouse) -> None:
+    store.connection.execute("update bronze.observations set wind_speed_ms = 468.66 where location_id = 'lyon'")
+    outcome = plausible_limits(store, OBSERVATIONS, PLACES, DAY)
+    assert not outcome.passed
+    assert outcome.description.startswith(
+        "24 values lie outside the plausible limits, such as wind_speed_ms 468.66 at lyon"
+    )
+    assert outcome.metadata["examples"].records[0].data["limits"] == "0 to 115"
+
+
+def test_the_hours_outside_the_range_are_not_looked_at(store: DuckDBWarehouse) -> None:
+    store.connection.execute("update bronze.observations set wind_speed_ms = 468.66 where valid_hour_utc = ?", [START])
+    later = type(DAY)(START + HOUR, DAY.last)
+    assert plausible_limits(store, OBSERVATIONS, PLACES, later).passed
+
+
+def test_a_share_of_rejected_records_above_the_limit_warns_with_reasons(store: DuckDBWarehouse) -> None:
+    land(store, [], rejections=(rejection("{}"),))
+    outcome = quarantine_share(store, OBSERVATIONS, PLACES, DAY)
+    assert (outcome.passed, outcome.severity) == (False, AssetCheckSeverity.WARN)
+    assert outcome.metadata["quarantined"] == 1
+    (row,) = outcome.metadata["reasons"].records
+    assert row.data["reason"] == "implausible_value"
+    assert "291.42" in str(row.data["example"])
+
+
+def test_only_what_must_not_reach_silver_blocks() -> None:
+    assert {"valid_hour_in_partition", "plausible_limits"} == BLOCKING
+    assert set(CHECKS) > BLOCKING
+    assert len(DATASETS) == 3

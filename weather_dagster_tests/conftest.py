@@ -1,0 +1,95 @@
+"""Fixtures that every room's tests share."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from weather_dagster.simulator.app import create_app
+from weather_dagster.simulator.faults import Faults
+
+KEY = "0123456789abcdef0123456789abcdef"
+"""A key of OpenWeather's shape that no account has; searched for in whatever a live run writes."""
+BIN = Path(sys.executable).parent
+
+
+def without_settings() -> dict[str, str]:
+    """The environment without any of our settings."""
+    ours = ("WEATHER_", "OPENWEATHER_", "DAGSTER_HOME", "DBT_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+@pytest.fixture
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder as the current one, and none of the settings in the environment."""
+    for name in os.environ.keys() - without_settings().keys():
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+Weather = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def weather(tmp_path: Path) -> Weather:
+    """Runs ``weather ARGUMENTS`` in an empty folder; keyword arguments are settings."""
+
+    def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**without_settings(), "COLUMNS": "200", **settings}
+        return subprocess.run(
+            [BIN / "weather", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A simulated provider behind a real socket."""
+
+    url: str
+    faults: Faults
+
+    @property
+    def live(self) -> dict[str, str]:
+        """Settings of a live account at this provider."""
+        return {
+            "WEATHER_PROVIDER": "openweather",
+            "OPENWEATHER_API_KEY": KEY,
+            "OPENWEATHER_PLAN": "professional",
+            "OPENWEATHER_BASE_URL": self.url,
+        }
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A simulated OpenWeather on a port of its own; its faults can be set at any time."""
+    faults = Faults()
+    port = free_port()
+    config = uvicorn.Config(create_app(faults=faults), host="127.0.0.1", port=port, log_level="critical")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        assert time.monotonic() < deadline, "the simulator did not start"
+        time.sleep(0.02)
+    yield Provider(f"http://127.0.0.1:{port}", faults)
+    server.should_exit = True
+    thread.join(10)

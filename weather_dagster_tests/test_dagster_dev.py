@@ -1,0 +1,225 @@
+"""`weather dev` as a person uses it: the real webserver, daemon and queue, driven over GraphQL."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import httpx
+import pytest
+
+from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
+from weather_dagster.partitions import partition_key
+
+pytestmark = pytest.mark.integration
+
+T = TypeVar("T")
+BIN = Path(sys.executable).parent
+PLACES = 10
+BRONZE = [["bronze", name] for name in ("observations", "forecasts", "air_quality")]
+
+LAUNCH_JOB = """
+mutation ($tags: [ExecutionTag!]!, $location: String!) {
+  launchPipelineExecution(executionParams: {
+    selector: {repositoryLocationName: $location, repositoryName: "__repository__", jobName: "hourly_weather"},
+    executionMetadata: {tags: $tags}
+  }) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
+}
+"""
+LAUNCH_BACKFILL = """
+mutation ($assets: [AssetKeyInput!]!, $partitions: [String!]!) {
+  launchPartitionBackfill(backfillParams: {assetSelection: $assets, partitionNames: $partitions}) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  }
+}
+"""
+RUN = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+BACKFILL = """
+query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
+  status runs(limit: 50) { runId status assetSelection { path } tags { key value } }
+} } }
+"""
+ASSETS = """
+query { assetNodes { assetKey { path } description owners { ... on TeamAssetOwner { team } } kinds
+  tags { key value } isMaterializable isPartitioned
+  metadataEntries { label __typename }
+  partitionStats { numMaterialized numFailed }
+  assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization {
+    status evaluation { severity } } } } }
+} }
+"""
+
+
+class Dagster:
+    """A running `weather dev`, spoken to over GraphQL."""
+
+    def __init__(self, port: int) -> None:
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """The data of an answer without errors."""
+        answer = self.client.post("/graphql", json={"query": query, "variables": variables}).json()
+        assert "errors" not in answer, json.dumps(answer["errors"])[:2000]
+        return answer["data"]
+
+    def launch(self, tags: dict[str, str]) -> str:
+        launched = self.ask(
+            LAUNCH_JOB, location="weather_dagster.definitions", tags=[{"key": k, "value": v} for k, v in tags.items()]
+        )["launchPipelineExecution"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return str(launched["run"]["runId"])
+
+    def wait_for_run(self, run_id: str) -> str:
+        return wait_for(
+            lambda: self.ask(RUN, id=run_id)["runOrError"]["status"],
+            lambda status: status in ("SUCCESS", "FAILURE", "CANCELED"),
+            timeout=180,
+        )
+
+    def assets(self) -> dict[str, Any]:
+        return {"/".join(node["assetKey"]["path"]): node for node in self.ask(ASSETS)["assetNodes"]}
+
+
+def wait_for(ask: Callable[[], T], done: Callable[[T], bool], *, timeout: float) -> T:
+    """Ask until the answer is the one waited for."""
+    deadline = time.monotonic() + timeout
+    while not done(answer := ask()):
+        assert time.monotonic() < deadline, f"still {answer} after {timeout} s"
+        time.sleep(1)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A new home on the simulator."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WEATHER_", "OPENWEATHER_", "DAGSTER_"))}
+    return {**kept, "WEATHER_HOME": str(tmp_path_factory.mktemp("home")), "WEATHER_PROVIDER": "simulator"}
+
+
+@pytest.fixture(scope="module")
+def dagster(environment: dict[str, str]) -> Iterator[Dagster]:
+    """`weather dev` on a free port, stopped as a person stops it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = Path(environment["WEATHER_HOME"]) / "dev.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [BIN / "weather", "dev", "--port", str(port)],
+            env=environment, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    server = Dagster(port)
+
+    def is_up() -> bool:
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            return "assetNodes" in server.ask("query { assetNodes { id } }")
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_for(is_up, bool, timeout=120)
+        yield server
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def query(environment: dict[str, str], sql: str) -> list[tuple[Any, ...]]:
+    """Rows of the home's warehouse, between the writers' turns."""
+    path = Path(environment["WEATHER_HOME"]) / "simulator" / "warehouse.duckdb"
+
+    def ask() -> list[tuple[Any, ...]] | None:
+        try:
+            with duckdb.connect(path, read_only=True) as connection:
+                return connection.execute(sql).fetchall()
+        except duckdb.IOException:
+            return None
+
+    rows = wait_for(ask, lambda answer: answer is not None, timeout=30)
+    assert rows is not None
+    return rows
+
+
+def test_the_graph_reads_by_itself(dagster: Dagster) -> None:
+    assets = {key: node for key, node in dagster.assets().items() if node["isMaterializable"]}
+    assert {"bronze/observations", "silver/observations", "gold/daily_weather", "report/weather_report"} <= set(assets)
+    for key, node in assets.items():
+        assert node["description"], key
+        assert node["owners"], key
+        assert node["kinds"], key
+        assert node["tags"], key
+        if not key.startswith("report/"):
+            assert "TableSchemaMetadataEntry" in [e["__typename"] for e in node["metadataEntries"]], key
+
+
+def test_one_partition_runs_from_bronze_to_the_report(dagster: Dagster, environment: dict[str, str]) -> None:
+    hour = floor_hour(utc_now()) - timedelta(hours=60)
+    run_id = dagster.launch({"dagster/partition": partition_key(hour)})
+    assert dagster.wait_for_run(run_id) == "SUCCESS"
+    assets = dagster.assets()
+    for key in BRONZE:
+        assert assets["/".join(key)]["partitionStats"] == {"numMaterialized": 1, "numFailed": 0}
+    rows = query(environment, "select distinct valid_hour_utc, count(*) from gold.hourly_weather group by all")
+    assert [(floor_hour(valid), count) for valid, count in rows] == [(hour, PLACES)]
+
+
+def test_a_backfill_of_48_hours_is_one_bronze_run_and_one_dbt_run(
+    dagster: Dagster, environment: dict[str, str]
+) -> None:
+    last = floor_hour(utc_now()) - 2 * HOUR
+    hours = HourRange(last - 47 * HOUR, last)
+    before = {key: node["partitionStats"] for key, node in dagster.assets().items()}
+    selection = [{"path": n["assetKey"]["path"]} for n in dagster.assets().values() if n["isMaterializable"]]
+    launched = dagster.ask(LAUNCH_BACKFILL, assets=selection, partitions=[partition_key(h) for h in hours])
+    backfill = launched["launchPartitionBackfill"]
+    assert backfill["__typename"] == "LaunchBackfillSuccess", backfill
+    state = wait_for(
+        lambda: dagster.ask(BACKFILL, id=backfill["backfillId"])["partitionBackfillOrError"],
+        lambda state: state["status"] in ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "COMPLETED"),
+        timeout=400,
+    )
+    assert state["status"] == "COMPLETED_SUCCESS", state
+    layers = [{asset["path"][0] for asset in run["assetSelection"]} for run in state["runs"]]
+    assert sorted(layers, key=len) == [{"bronze"}, {"silver", "gold", "report"}]
+
+    assets = dagster.assets()
+    for path in BRONZE:
+        key = "/".join(path)
+        new = assets[key]["partitionStats"]["numMaterialized"] - before[key]["numMaterialized"]
+        assert (new, assets[key]["partitionStats"]["numFailed"]) == (48, 0), key
+    for key, node in assets.items():
+        for check in node["assetChecksOrError"].get("checks", []):
+            execution = check["executionForLatestMaterialization"]
+            assert execution, f"{key}: {check['name']} was not evaluated"
+            assert execution["status"] == "SUCCEEDED", f"{key}: {check['name']} {execution}"
+    ((rows,),) = query(
+        environment,
+        f"select count(*) from gold.hourly_weather where valid_hour_utc between '{hours.first}' and '{hours.last}'",
+    )
+    assert rows == PLACES * 48
+
+
+def test_what_the_ingestor_lands_reaches_gold_with_the_next_dbt_run(
+    dagster: Dagster, environment: dict[str, str]
+) -> None:
+    hour = floor_hour(utc_now()) - timedelta(hours=90)
+    subprocess.run(
+        [BIN / "weather", "ingest", "--from", format_hour(hour), "--to", format_hour(hour)], env=environment, check=True
+    )
+    in_gold = f"select count(*) from gold.hourly_weather where valid_hour_utc = '{hour}'"
+    assert query(environment, in_gold) == [(0,)]
+    other = floor_hour(utc_now()) - timedelta(hours=60)
+    assert dagster.wait_for_run(dagster.launch({"dagster/partition": partition_key(other)})) == "SUCCESS"
+    assert query(environment, in_gold) == [(PLACES,)]

@@ -1,0 +1,67 @@
+{#
+    Every difference between SQL engines. The default is what DuckDB and Postgres both understand;
+    an engine that differs gets its own variant here, and the models stay as they are.
+#}
+
+{# Naive timestamp that clocks in an IANA zone show at an instant; the session's zone has no part in it. #}
+{% macro local_time(zone, instant) %}{{ return(adapter.dispatch('local_time')(zone, instant)) }}{% endmacro %}
+
+{% macro default__local_time(zone, instant) %}timezone({{ zone }}, {{ instant }}){% endmacro %}
+
+
+{# Naive timestamp of an instant in UTC. #}
+{% macro utc_time(instant) %}{{ return(local_time("'UTC'", instant)) }}{% endmacro %}
+
+
+{# The instant at which clocks in UTC show a naive timestamp. #}
+{% macro utc_instant(naive) %}{{ return(adapter.dispatch('utc_instant')(naive)) }}{% endmacro %}
+
+{% macro default__utc_instant(naive) %}timezone('UTC', {{ naive }}){% endmacro %}
+
+
+{# A date moved by a number of days. #}
+{% macro add_days(date, days) %}{{ return(adapter.dispatch('add_days')(date, days)) }}{% endmacro %}
+
+{% macro default__add_days(date, days) %}cast({{ date }} + {{ days }} * interval '1 day' as date){% endmacro %}
+
+
+{# A naive timestamp moved by a number of hours. #}
+{% macro add_hours(timestamp, hours) %}{{ return(adapter.dispatch('add_hours')(timestamp, hours)) }}{% endmacro %}
+
+{% macro default__add_hours(timestamp, hours) %}({{ timestamp }} + {{ hours }} * interval '1 hour'){% endmacro %}
+
+
+{# Hours from one instant to another, fractions included. #}
+{% macro hours_between(earlier, later) %}{{ return(adapter.dispatch('hours_between')(earlier, later)) }}{% endmacro %}
+
+{% macro default__hours_between(earlier, later) %}(extract(epoch from {{ later }}) - extract(epoch from {{ earlier }})) / 3600{% endmacro %}
+
+
+{# Frame of a window: the hours that end with the current one, by time and not by row count. #}
+{% macro trailing_hours(naive, hours) %}{{ return(adapter.dispatch('trailing_hours')(naive, hours)) }}{% endmacro %}
+
+{% macro default__trailing_hours(naive, hours) %}order by {{ naive }} range between interval '{{ hours - 1 }} hours' preceding and current row{% endmacro %}
+
+
+{# The whole numbers from first to last, one row each, column n. #}
+{% macro numbers(first, last) %}{{ return(adapter.dispatch('numbers')(first, last)) }}{% endmacro %}
+
+{% macro default__numbers(first, last) %}(values {% for n in range(first, last + 1) %}({{ n }}){{ ', ' if not loop.last }}{% endfor %}) as numbers (n){% endmacro %}
+
+
+{# Aggregate: the different texts of a column in alphabetical order, separated by commas. #}
+{% macro comma_list(column) %}{{ return(adapter.dispatch('comma_list')(column)) }}{% endmacro %}
+
+{% macro default__comma_list(column) %}string_agg(distinct {{ column }}, ',' order by {{ column }}){% endmacro %}
+
+
+{# A double rounded to a number of decimals, as a double. #}
+{% macro rounded(value, decimals) %}{{ return(adapter.dispatch('rounded')(value, decimals)) }}{% endmacro %}
+
+{% macro default__rounded(value, decimals) %}round({{ value }}, {{ decimals }}){% endmacro %}
+
+
+{# Names of column types, for casts and contracts. #}
+{% macro double_type() %}{{ return(adapter.dispatch('double_type')()) }}{% endmacro %}
+
+{% macro default__double_type() %}double{% endmacro %}

@@ -1,0 +1,4 @@
+{# Schemas are named like the layers on every engine: silver, gold. #}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ (custom_schema_name or target.schema) | trim }}
+{%- endmacro %}

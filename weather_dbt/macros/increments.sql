@@ -1,0 +1,105 @@
+{#
+    How increments follow loads.
+
+    Every bronze row carries the load_id of the transaction that landed it, and load_ids grow in commit
+    order. Every silver and gold row carries the highest load_id of all that went into it, so the
+    highest load_id of a table is its watermark: a model recomputes the keys that rows above its
+    watermark touch, completely, and replaces them. No window comes from outside, and after any
+    sequence of loads and runs the tables equal those of `dbt build --full-refresh`.
+
+    Two rules keep the watermark honest: load_id is taken over all rows that were considered, losers
+    included, and a model keeps a row for whatever a load touched.
+#}
+
+{# Condition: the row has not been seen by this model yet. #}
+{% macro is_fresh(load_id='load_id') %}
+    {%- if is_incremental() -%}
+        {{ load_id }} > (select coalesce(max(load_id), 0) from {{ this }})
+    {%- else -%}
+        true
+    {%- endif -%}
+{% endmacro %}
+
+
+{#
+    The winning version of every touched key of a bronze dataset, as a query: all columns of bronze,
+    and newest_load_id, the highest load_id of all versions of the key.
+
+    The winner is of the provider that stands first in var('provider_precedence'); of its readings the
+    one nearest to the hour, of two equally near the earlier; of its versions the newest.
+
+    key          columns of one row of silver
+    observed_at  the provider's own time, where one hour can have several readings
+    locations    relation of places whose new description touches all of their keys
+#}
+{% macro winning_versions(bronze, key, observed_at=none, locations=none) %}
+    {%- set readings = ['provider'] + ([observed_at] if observed_at else []) -%}
+    select
+        winner.*,
+        place.newest_load_id
+    from {{ bronze }} as winner
+    inner join (
+        select
+            {{ prefixed('versions', key + readings) }},
+            versions.load_id,
+            row_number() over (
+                partition by {{ prefixed('versions', key) }}
+                order by
+                    {{ provider_rank('versions.provider') }},
+                    versions.provider
+                    {%- if observed_at %},
+                    abs({{ hours_between('versions.' ~ observed_at, 'versions.valid_hour_utc') }}),
+                    versions.{{ observed_at }}
+                    {%- endif %},
+                    versions.load_id desc
+            ) as ranking,
+            max(versions.load_id) over (partition by {{ prefixed('versions', key) }}) as newest_load_id
+        from {{ bronze }} as versions
+        {%- if is_incremental() %}
+        inner join (
+            select distinct {{ key | join(', ') }}
+            from {{ bronze }}
+            where {{ is_fresh() }}
+            {%- if locations %}
+                or location_id in (select location_id from {{ locations }} where {{ is_fresh() }})
+            {%- endif %}
+        ) as touched on {{ same('versions', 'touched', key) }}
+        {%- endif %}
+    ) as place on
+        {{ same('winner', 'place', key + readings + ['load_id']) }}
+        and place.ranking = 1
+{% endmacro %}
+
+
+{#
+    Hook: deletes the local days of zones that a place no longer has. The days of its present zone were
+    recomputed with the change; a former day that the present zone does not have would stay for ever.
+#}
+{% macro forget_former_zones(hours) %}
+    {%- if is_incremental() -%}
+    delete from {{ this }} as days
+    where not exists (
+        select 1
+        from (select distinct location_id, time_zone from {{ hours }}) as present
+        where present.location_id = days.location_id and present.time_zone = days.time_zone
+    )
+    {%- endif -%}
+{% endmacro %}
+
+
+{# Rank of a provider by declared precedence, 0 first; providers without one come last. #}
+{% macro provider_rank(provider) %}
+    {%- set precedence = var('provider_precedence') -%}
+    case {{ provider }}
+    {%- for name in precedence %} when '{{ name }}' then {{ loop.index0 }}{% endfor %} else {{ precedence | length }} end
+{%- endmacro %}
+
+
+{% macro prefixed(relation, columns) -%}
+    {% for column in columns %}{{ relation }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %}
+{%- endmacro %}
+
+
+{% macro same(left, right, columns) -%}
+    {% for column in columns %}{{ left }}.{{ column }} = {{ right }}.{{ column }}{{ ' and ' if not loop.last }}{% endfor %}
+{%- endmacro %}
