@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -113,8 +114,8 @@ class WeatherApi:
         client = Client(
             self._provider.service, app=self._provider.app, concurrency=self._concurrency, patience=self._patience
         )
-        async with client:
-            async for call, document in client.fetch(calls):
+        async with client, aclosing(client.fetch(calls)) as answers:
+            async for call, document in answers:
                 records, rejected = call.read(document, self.provider).finish()
                 tables.append(records)
                 rejections += rejected

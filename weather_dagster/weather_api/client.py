@@ -10,7 +10,7 @@ import functools
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -163,33 +163,38 @@ class Client:
         capacity = self.service.calls_per_minute / (1 + 60 / RATE_WINDOW_SECONDS)
         return AsyncLimiter(capacity, RATE_WINDOW_SECONDS)
 
-    async def fetch(self, calls: Iterable[ApiCall]) -> AsyncIterator[tuple[ApiCall, Any]]:
-        """Answers as they come, each with its parsed body, never more than ``concurrency`` at a time.
+    async def fetch(self, calls: Iterable[ApiCall]) -> AsyncGenerator[tuple[ApiCall, Any], None]:
+        """Answers as they come, each with its parsed body. A fixed set of workers draws from ``calls``.
+
+        Close it (``contextlib.aclosing``) when it is left early.
 
         Raises:
             ProviderError: the first call that came to nothing; the others are cancelled.
         """
         source = iter(calls)
-        answers: asyncio.Queue[tuple[ApiCall, Any] | None] = asyncio.Queue(maxsize=1)
+        answers: asyncio.Queue[tuple[ApiCall, Any] | None] = asyncio.Queue()
+        room = asyncio.Semaphore()
 
         async def work() -> None:
             for call in source:
-                await answers.put((call, await self._get(call)))
+                document = await self._get(call)
+                await room.acquire()
+                answers.put_nowait((call, document))
 
         async def run() -> None:
-            workers = [asyncio.create_task(work()) for _ in range(self.concurrency)]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await answers.put(None)
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(self.concurrency):
+                    workers.create_task(work())
 
         running = asyncio.create_task(run())
+        running.add_done_callback(lambda _: answers.put_nowait(None))
         try:
             while (answer := await answers.get()) is not None:
+                room.release()
                 yield answer
             await running
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
