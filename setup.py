@@ -26,6 +26,7 @@ setup(
     include_package_data=True,
     package_data={"weather_dagster": ["py.typed", "**/*.yaml", "**/*.parquet", "**/*.sql", "**/*.j2"]},
     install_requires=[
+        "aiohttp",
         "aiolimiter",
         "dagster>=1.13,<1.14",
         "dagster-dbt",

@@ -213,7 +213,9 @@ class Client:
         try:
             return await self._try(self._attempt, call)
         except TransientProviderError as error:
-            raise TransientProviderError(f"{error}; given up after {self.patience.attempts} tries") from None
+            raise TransientProviderError(
+                f"{error}; given up after {self.patience.attempts} tries, run this again later"
+            ) from None
 
     async def _attempt(self, call: ApiCall) -> Any:
         if self._limiter:

@@ -50,6 +50,7 @@ FORECAST_HORIZON_SECONDS = int(timedelta(days=5, hours=3).total_seconds())
 RECORDED = Served(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 12, 31, 23, tzinfo=UTC))
 VISIBILITY_CAP = quantities.VISIBILITY.upper
 MAX_FAULTS_NAMED = 3
+MAX_QUOTED = 200
 
 HINTS = {
     400: "Check the coordinates in the locations file and the hours against the plan (OPENWEATHER_PLAN)",
@@ -224,15 +225,16 @@ def _envelope(model: type[R], document: Any, answer: Answer) -> R:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise _malformed(answer, _describe(error), document) from None
+        raise _malformed(
+            answer, f"an envelope with {', '.join(model.model_fields)}, but {_describe(error)}", document
+        ) from None
 
 
 def _malformed(answer: Answer, expected: str, document: Any) -> MalformedAnswer:
-    keys = ", ".join(map(str, list(document)[:10])) if isinstance(document, dict) else type(document).__name__
+    got = f"an object of {', '.join(document) or 'nothing'}" if isinstance(document, dict) else type(document).__name__
     return MalformedAnswer(
-        f"{answer.endpoint} for {answer.location.id} answered in another shape than its own: {expected}; got {keys}"[
-            :500
-        ]
+        f"{answer.provider} answered in another shape than the endpoint's ({answer.endpoint} for {answer.location.id}, "
+        f"{answer.hours}): expected {expected}; got {got[:MAX_QUOTED]}"
     )
 
 

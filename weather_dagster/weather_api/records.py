@@ -72,12 +72,13 @@ class Answer:
         tolerance: timedelta = timedelta(0),
     ) -> None:
         self.dataset = dataset
+        self.provider = provider
         self.endpoint = endpoint
         self.location = location
+        self.hours = hours
         self.first_hour = int(hours.first.timestamp())
         self.last_hour = int(hours.last.timestamp())
         self.tolerance_seconds = int(tolerance.total_seconds())
-        self._head = (provider, endpoint, location.id)
         self._readings: list[Reading] = []
         self._rejections: dict[Rejection, None] = {}
 
@@ -127,7 +128,7 @@ class Answer:
             numbers[row, implausible[row]] = np.nan
             (digests[row],) = payload_hashes(instants[row : row + 1], numbers[row : row + 1])
         columns: list[Any] = [
-            *([text] * len(records) for text in self._head),
+            *([text] * len(records) for text in (self.provider, self.endpoint, self.location.id)),
             pa.array(hours, pa.int64()),
             pa.array(instants, pa.int64()),
             # In from_pandas lies the reading of NaN as null.
@@ -180,12 +181,11 @@ class Answer:
     def _reject(
         self, reason: RejectionReason, message: str, payload: str, digest: str, hour: int | None, field: str | None
     ) -> None:
-        provider, endpoint, location_id = self._head
         rejection = Rejection(
             dataset=self.dataset.name,
-            provider=provider,
-            endpoint=endpoint,
-            location_id=location_id,
+            provider=self.provider,
+            endpoint=self.endpoint,
+            location_id=self.location.id,
             hour_utc=hour,
             reason=reason,
             field=field,

@@ -102,7 +102,7 @@ def test_a_lasting_fault_is_given_up_after_a_bounded_number_of_tries() -> None:
         (200, {"cod": "400000", "message": "outside plan"}, RequestRefused, ("answered 400: outside plan",)),
         (200, {"cod": 429, "message": "temporary blocked"}, QuotaExceeded, ("answered 429",)),
         (301, {}, RequestRefused, ("301",)),
-        (200, {"data": [1], "meta": {}}, MalformedAnswer, ("another shape", "data, meta")),
+        (200, {"data": [1], "meta": {}}, MalformedAnswer, ("another shape", "data, meta", "list: Field required")),
         (200, [1, 2], MalformedAnswer, ("another shape", "list")),
     ],
 )

@@ -88,10 +88,10 @@ def test_c03_kelvin_under_metric_is_turned_away_by_name_value_and_limit_and_the_
 def test_c04_rain_is_read_as_an_object_and_as_a_number() -> None:
     entry = case("C04")
     body, expected = entry["response"]["json"], entry["expect"]
-    read = TypeAdapter(Precipitation).validate_python
+    contract: TypeAdapter[Precipitation] = TypeAdapter(Precipitation)
 
     def rain(record: dict[str, Any]) -> float | None:
-        return amount_mm(read(record.get("rain")), 1)
+        return amount_mm(contract.validate_python(record.get("rain")), 1)
 
     assert rain(body["current"]) == expected["current"]["rain_1h_mm"]
     assert [rain(hour) for hour in body["hourly"]] == [hour["precipitation_1h_mm"] for hour in expected["hourly"]]

@@ -11,9 +11,10 @@ from weather_dagster.datasets import AIR_QUALITY, DATASETS, FORECASTS, OBSERVATI
 from weather_dagster.errors import MalformedAnswer, QuotaExceeded, RequestRefused, TransientProviderError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location, load_locations
+from weather_dagster.settings import RECORDED_LOCATIONS, Settings
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
-from weather_dagster.weather_api.api import Fetched
+from weather_dagster.weather_api.api import Fetched, WeatherApi
 from weather_dagster_tests.weather_api.provider_apps import LYON, NOW, QUICK, THIS_HOUR, api_of, hours_ago
 
 PLACES = load_locations()
@@ -150,6 +151,18 @@ def test_passing_trouble_costs_tries_and_no_hour(kind: str) -> None:
     fetched = fetch(OBSERVATIONS, fault, hours=hours_ago(4 * 168 - 1))
     assert fetched.records.num_rows == 2 * 4 * 168
     assert fetched.calls > 8
+
+
+@pytest.mark.integration
+def test_the_recorded_year_comes_through_the_same_client_with_its_gaps() -> None:
+    year = HourRange(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 12, 31, 23, tzinfo=UTC))
+    api = WeatherApi.from_settings(Settings(_env_file=None, weather_provider="recorded"))
+    fetched = api.fetch(OBSERVATIONS, load_locations(RECORDED_LOCATIONS), year)
+    per_place = dict(zip(*fetched.records["location_id"].value_counts().flatten(), strict=True))
+    assert {str(place): count.as_py() for place, count in per_place.items()} == {"ewr": 8703, "jfk": 8706, "lga": 8706}
+    (absurd,) = fetched.rejections
+    assert (absurd.field, absurd.location_id) == ("wind_speed_ms", "ewr")
+    assert absurd.hour_utc == datetime(2013, 2, 12, 8, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.integration
