@@ -27,6 +27,7 @@ setup(
         "weather_dagster": ["py.typed", "**/*.yaml", "**/*.parquet", "**/*.sql", "report/templates/*"],
     },
     install_requires=[
+        "aiohttp",
         "aiolimiter",
         "dagster>=1.13,<1.14",
         "dagster-dbt",

@@ -1,8 +1,8 @@
 """The three bronze datasets: columns, keys, and what an adapter hands over to a warehouse.
 
-An adapter yields rows as tuples in the order of ``Dataset.record_columns`` (instants as whole unix
-seconds, missing values as None) and ``Rejection`` for what it turns away; ``Dataset.to_arrow`` makes
-the columnar table that a warehouse lands. The warehouse adds ``landing_columns``.
+An adapter yields a table of ``Dataset.arrow_schema``, which a warehouse lands, and ``Rejection`` for what
+it turns away. ``Dataset.to_arrow`` makes such a table from tuples in the order of ``Dataset.record_columns``
+(instants as whole unix seconds, missing values as None). The warehouse adds the columns of ``LANDING``.
 """
 
 import hashlib

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -80,7 +81,7 @@ class WeatherApi:
             ProviderError: the first call that came to nothing, after retries where they can help.
         """
         if not self.offers(dataset):
-            return Fetched(self.provider, dataset.to_arrow([]), [], 0)
+            return Fetched(self.provider, dataset.arrow_schema.empty_table(), [], 0)
         calls = self._plan(dataset, locations, hours, now or utc_now())
         return asyncio.run(self._fetch(dataset, calls, on_call))
 
@@ -108,16 +109,16 @@ class WeatherApi:
     async def _fetch(
         self, dataset: Dataset, calls: Sequence[ApiCall], on_call: Callable[[int, int], None] | None
     ) -> Fetched:
-        tables = [dataset.to_arrow([])]
+        tables = [dataset.arrow_schema.empty_table()]
         rejections: list[Rejection] = []
         client = Client(
             self._provider.service, app=self._provider.app, concurrency=self._concurrency, patience=self._patience
         )
-        async with client:
-            async for call, document in client.fetch(calls):
-                answer = call.read(document, self.provider)
-                tables.append(answer.records())
-                rejections += answer.rejections
+        async with client, aclosing(client.fetch(calls)) as answers:
+            async for call, document in answers:
+                records, rejected = call.read(document, self.provider).finish()
+                tables.append(records)
+                rejections += rejected
                 if on_call:
                     on_call(len(tables) - 1, len(calls))
         return Fetched(self.provider, pa.concat_tables(tables), rejections, client.calls_sent)

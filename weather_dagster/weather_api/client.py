@@ -10,7 +10,7 @@ import functools
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -90,20 +90,30 @@ def _tls_context() -> ssl.SSLContext:
 
 
 class _Secrets:
-    """Hides secret values, in the forms in which they travel."""
+    """Hides secret values in the forms in which they travel, and whatever stands where a secret would."""
 
-    def __init__(self, values: Iterable[str]) -> None:
-        forms = {form for value in values for form in (value, quote(value, safe=""), quote_plus(value))}
-        self._forms = sorted(forms, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, self._forms)) or "(?!)", re.IGNORECASE)
+    def __init__(self, credentials: Mapping[str, SecretStr]) -> None:
+        values = [secret.get_secret_value() for secret in credentials.values()]
+        forms = {form for v in values for form in (v, quote(v), quote(v, safe=""), quote_plus(v))}
+        parameters = [f"{name}=" for name in credentials]
+        # A URL may be quoted in part: then only the name of the parameter gives the secret away.
+        pattern = "|".join(
+            [
+                *(f"(?<={re.escape(p)})[^&\\s\"'<>\\\\]+" for p in parameters),
+                *map(re.escape, sorted(forms, key=len, reverse=True)),
+            ]
+        )
+        self._pattern = re.compile(pattern, re.IGNORECASE)
+        self._pattern_in_body = re.compile(pattern.encode(), re.IGNORECASE)
+        self._marks = [mark.encode() for mark in (*forms, *parameters)]
 
     def hide(self, text: str) -> str:
         return self._pattern.sub(HIDDEN, text)
 
     def hide_in_body(self, body: bytes) -> bytes:
-        for form in self._forms:
-            if form.encode() in body:
-                body = body.replace(form.encode(), HIDDEN.encode())
+        # The search for the marks is many times faster than the pattern, and nearly always all there is to do.
+        if any(mark in body for mark in self._marks):
+            return self._pattern_in_body.sub(HIDDEN.encode(), body)
         return body
 
 
@@ -122,10 +132,10 @@ class Client:
     concurrency: int = 1
     patience: Patience = field(default_factory=Patience)
     calls_sent: int = field(default=0, init=False)
-    """Requests that went out so far, retries included: what the provider counts."""
+    """Requests so far, retries included. aiohttp may add one when a connection ends before any answer."""
 
     def __post_init__(self) -> None:
-        self._secrets = _Secrets(secret.get_secret_value() for secret in self.service.credentials.values())
+        self._secrets = _Secrets(self.service.credentials)
         self._try = stamina.AsyncRetryingCaller(
             attempts=self.patience.attempts,
             timeout=None,
@@ -163,33 +173,38 @@ class Client:
         capacity = self.service.calls_per_minute / (1 + 60 / RATE_WINDOW_SECONDS)
         return AsyncLimiter(capacity, RATE_WINDOW_SECONDS)
 
-    async def fetch(self, calls: Iterable[ApiCall]) -> AsyncIterator[tuple[ApiCall, Any]]:
-        """Answers as they come, each with its parsed body, never more than ``concurrency`` at a time.
+    async def fetch(self, calls: Iterable[ApiCall]) -> AsyncGenerator[tuple[ApiCall, Any], None]:
+        """Answers as they come, each with its parsed body. A fixed set of workers draws from ``calls``.
+
+        Close it (``contextlib.aclosing``) when it is left early.
 
         Raises:
             ProviderError: the first call that came to nothing; the others are cancelled.
         """
         source = iter(calls)
-        answers: asyncio.Queue[tuple[ApiCall, Any] | None] = asyncio.Queue(maxsize=1)
+        answers: asyncio.Queue[tuple[ApiCall, Any] | None] = asyncio.Queue()
+        room = asyncio.Semaphore()
 
         async def work() -> None:
             for call in source:
-                await answers.put((call, await self._get(call)))
+                document = await self._get(call)
+                await room.acquire()
+                answers.put_nowait((call, document))
 
         async def run() -> None:
-            workers = [asyncio.create_task(work()) for _ in range(self.concurrency)]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await answers.put(None)
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(self.concurrency):
+                    workers.create_task(work())
 
         running = asyncio.create_task(run())
+        running.add_done_callback(lambda _: answers.put_nowait(None))
         try:
             while (answer := await answers.get()) is not None:
+                room.release()
                 yield answer
             await running
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -198,7 +213,9 @@ class Client:
         try:
             return await self._try(self._attempt, call)
         except TransientProviderError as error:
-            raise TransientProviderError(f"{error}; given up after {self.patience.attempts} tries") from None
+            raise TransientProviderError(
+                f"{error}; given up after {self.patience.attempts} tries, run this again later"
+            ) from None
 
     async def _attempt(self, call: ApiCall) -> Any:
         if self._limiter:

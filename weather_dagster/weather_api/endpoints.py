@@ -39,7 +39,7 @@ class Served:
         first, last = self._bounds(running)
         if first == last == running:
             return f"the running hour only ({format_hour(running)})"
-        return f"{'any hour' if first is None else format_hour(first)} to {format_hour(last)}"
+        return f"{'any hour up' if first is None else format_hour(first)} to {format_hour(last)}"
 
     def _bounds(self, running: datetime) -> tuple[datetime | None, datetime]:
         first = running + self.first if isinstance(self.first, timedelta) else self.first

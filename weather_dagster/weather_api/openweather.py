@@ -50,6 +50,7 @@ FORECAST_HORIZON_SECONDS = int(timedelta(days=5, hours=3).total_seconds())
 RECORDED = Served(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 12, 31, 23, tzinfo=UTC))
 VISIBILITY_CAP = quantities.VISIBILITY.upper
 MAX_FAULTS_NAMED = 3
+MAX_QUOTED = 200
 
 HINTS = {
     400: "Check the coordinates in the locations file and the hours against the plan (OPENWEATHER_PLAN)",
@@ -128,7 +129,7 @@ class Reader:
             )
             answer.reject(RejectionReason.OUTSIDE_HOUR, message, document, hour=hour, digest=digest)
         else:
-            answer.add(hour, record.dt, values, (1, record.condition_id), document)
+            answer.add(hour, record.dt, [*values, 1, record.condition_id], document)
 
     def history(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/history/city``: hourly records, without coordinates."""
@@ -138,7 +139,7 @@ class Reader:
             if None in values and (fault := _block_fault(raw, "main", "wind", "clouds")):
                 answer.reject(RejectionReason.CONTRACT, fault, raw, hour=_hour_of(record.dt))
             elif _was_asked(record.dt, answer, raw):
-                answer.add(_hour_of(record.dt), record.dt, values, (1, record.condition_id), raw)
+                answer.add(_hour_of(record.dt), record.dt, [*values, 1, record.condition_id], raw)
 
     def forecast(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/forecast``, filed as issued in the hour that was asked for."""
@@ -174,7 +175,7 @@ class Reader:
             elif elsewhere:
                 answer.reject(RejectionReason.OTHER_PLACE, elsewhere, raw, hour=hour)
             elif _was_asked(record.dt, answer, raw):
-                answer.add(hour, record.dt, values, (record.provider_aqi,), raw)
+                answer.add(hour, record.dt, [*values, record.provider_aqi], raw)
 
     def _steps(self, issued: int, steps: list[Any], elsewhere: str | None, answer: Answer) -> None:
         for raw, step in _validated(steps, FORECAST_STEPS, ForecastStep, answer, hour=issued):
@@ -192,7 +193,7 @@ class Reader:
                 message = f"the step is for {_iso(step.dt)}, more than 5 days after the hour of issue {_iso(issued)}"
                 answer.reject(RejectionReason.OUTSIDE_HOUR, message, raw, hour=issued)
             else:
-                answer.add(issued, valid, values, (3, step.condition_id), raw)
+                answer.add(issued, valid, [*values, 3, step.condition_id], raw)
 
     def _observation(self, record: Weather) -> Values:
         return self._weather(record, amount_mm(record.rain, 1), amount_mm(record.snow, 1))
@@ -224,15 +225,16 @@ def _envelope(model: type[R], document: Any, answer: Answer) -> R:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise _malformed(answer, _describe(error), document) from None
+        raise _malformed(
+            answer, f"an envelope with {', '.join(model.model_fields)}, but {_describe(error)}", document
+        ) from None
 
 
 def _malformed(answer: Answer, expected: str, document: Any) -> MalformedAnswer:
-    keys = ", ".join(map(str, list(document)[:10])) if isinstance(document, dict) else type(document).__name__
+    got = f"an object of {', '.join(document) or 'nothing'}" if isinstance(document, dict) else type(document).__name__
     return MalformedAnswer(
-        f"{answer.endpoint} for {answer.location.id} answered in another shape than its own: {expected}; got {keys}"[
-            :500
-        ]
+        f"{answer.provider} answered in another shape than the endpoint's ({answer.endpoint} for {answer.location.id}, "
+        f"{answer.hours}): expected {expected}; got {got[:MAX_QUOTED]}"
     )
 
 

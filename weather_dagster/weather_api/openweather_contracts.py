@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasPath, BaseModel, Field, TypeAdapter
 
-Number = Annotated[float, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Instant = Annotated[int, Field(ge=0, lt=10**11)]
 """Whole unix seconds; the bound catches milliseconds."""
 

@@ -8,13 +8,14 @@ import hashlib
 import math
 from collections.abc import Sequence
 from datetime import timedelta
-from operator import itemgetter
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic_core import to_json
 
-from weather_dagster.datasets import CONTRACT_VERSION, Dataset, Rejection, RejectionReason, payload_hash
+from weather_dagster.datasets import CONTRACT_VERSION, Dataset, Rejection, RejectionReason
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location
 
@@ -23,7 +24,8 @@ PLACE_TOLERANCE_KM = 5.0
 EARTH_RADIUS_KM = 6371.0
 HOUR_SECONDS = int(HOUR.total_seconds())
 
-_by_hour_and_instant = itemgetter(3, 4)
+Floats = npt.NDArray[np.float64]
+Reading = tuple[int, int, Sequence[float | None], Any]
 
 
 def distance_km(latitude_1: float, longitude_1: float, latitude_2: float, longitude_2: float) -> float:
@@ -39,10 +41,25 @@ def payload_text(record: Any) -> str:
     return to_json(record, inf_nan_mode="strings").decode()
 
 
-class Answer:
-    """Collects what one call brought: ``add`` readings, ``reject`` records, then take ``records``.
+def payload_hashes(instants: Sequence[int], numbers: Floats) -> list[str]:
+    """``datasets.payload_hash`` of many readings at once, one a row of ``numbers``; NaN stands for None."""
+    clock = np.array(instants, dtype="<i8").view("<f8").reshape(-1, 1)
+    # One bit pattern for every NaN, and 0.0 for -0.0.
+    canonical = np.where(np.isnan(numbers), np.nan, numbers + 0.0)
+    block = np.hstack([clock, canonical]).astype("<f8", copy=False)
+    size = block.shape[1] * block.itemsize
+    packed = memoryview(block.tobytes())
+    return [
+        hashlib.blake2b(packed[start : start + size], digest_size=16).hexdigest()
+        for start in range(0, len(packed), size)
+    ]
 
-    Hours and instants are whole unix seconds.
+
+class Answer:
+    """Collects what one call brought: ``add`` readings, ``reject`` records, then take ``finish``.
+
+    Hours and instants are whole unix seconds. Readings are checked and laid out together at the end,
+    column by column, which costs a fraction of doing it one by one.
     """
 
     def __init__(
@@ -55,75 +72,32 @@ class Answer:
         tolerance: timedelta = timedelta(0),
     ) -> None:
         self.dataset = dataset
+        self.provider = provider
         self.endpoint = endpoint
         self.location = location
+        self.hours = hours
         self.first_hour = int(hours.first.timestamp())
         self.last_hour = int(hours.last.timestamp())
         self.tolerance_seconds = int(tolerance.total_seconds())
-        self._head = (provider, endpoint, location.id)
-        self._limits = [(q.lower, q.upper) for q in dataset.quantities]
-        self._rows: list[tuple[object, ...]] = []
+        self._readings: list[Reading] = []
         self._rejections: dict[Rejection, None] = {}
-        self._seen: set[tuple[int, int, str]] = set()
-
-    def records(self) -> pa.Table:
-        """The rows in the order of hour and instant; schema ``dataset.arrow_schema``."""
-        return self.dataset.to_arrow(sorted(self._rows, key=_by_hour_and_instant))
-
-    @property
-    def rejections(self) -> list[Rejection]:
-        """What was turned away, each once."""
-        return list(self._rejections)
 
     def distance_from(self, latitude: float, longitude: float) -> float | None:
         """Kilometres between an echoed point and the place, None within the tolerance."""
         distance = distance_km(self.location.latitude, self.location.longitude, latitude, longitude)
         return distance if distance > PLACE_TOLERANCE_KM else None
 
-    def add(
-        self, hour: int, instant: int, values: Sequence[float | None], codes: Sequence[int | None], record: Any
-    ) -> None:
-        """Take one reading; an exact repetition is dropped, an implausible value is turned away alone.
+    def add(self, hour: int, instant: int, numbers: Sequence[float | None], record: Any) -> None:
+        """Take one reading.
 
         Args:
             hour: the partition: valid hour, or hour of issue.
             instant: the provider's own time; for a forecast the valid hour.
-            values: one for each of ``dataset.quantities``, in their order and units.
-            codes: what stands between the quantities and ``rejected_fields`` in the row.
+            numbers: one for each of ``dataset.quantities`` in their order and units, then the integers
+                that stand between them and ``rejected_fields`` in the row. Finite.
             record: the parsed record as it came.
         """
-        # Adding zero turns -0.0 into 0.0.
-        values = [None if v is None else v + 0.0 for v in values]
-        digest = payload_hash(instant, (*values, *codes))
-        key = (hour, instant, digest)
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        payload = payload_text(record)
-        rejected = None
-        for value, (lower, upper) in zip(values, self._limits, strict=True):
-            if value is not None and not lower <= value <= upper:
-                rejected = self._turn_away_values(hour, values, digest, payload)
-                digest = payload_hash(instant, (*values, *codes))
-                break
-        self._rows.append(
-            (*self._head, hour, instant, *values, *codes, rejected, payload, digest, CONTRACT_VERSION)
-        )  # fmt: skip
-
-    def _turn_away_values(self, hour: int, values: list[float | None], digest: str, payload: str) -> str:
-        """Set implausible values to None, one rejection each; returns their names."""
-        names = []
-        for index, (quantity, value) in enumerate(zip(self.dataset.quantities, values, strict=True)):
-            if value is not None and not quantity.is_plausible(value):
-                values[index] = None
-                names.append(quantity.name)
-                message = (
-                    f"{quantity.name} is {value:g}, outside {quantity.lower:g} to {quantity.upper:g}; "
-                    "an instrument fault or another unit than the one asked for"
-                )
-                reason = RejectionReason.IMPLAUSIBLE_VALUE
-                self._reject(reason, message, payload, digest, hour, quantity.name)
-        return ",".join(names)
+        self._readings.append((hour, instant, numbers, record))
 
     def reject(
         self, reason: RejectionReason, message: str, record: Any, *, hour: int | None, digest: str | None = None
@@ -137,15 +111,81 @@ class Answer:
         digest = digest or hashlib.blake2b(payload.encode(), digest_size=16).hexdigest()
         self._reject(reason, message, payload, digest, hour, None)
 
+    def finish(self) -> tuple[pa.Table, list[Rejection]]:
+        """Rows in the order of hour and instant, schema ``dataset.arrow_schema``, and what was turned away.
+
+        An exact repetition is dropped; an implausible value is turned away alone.
+        """
+        schema = self.dataset.arrow_schema
+        if not self._readings:
+            return schema.empty_table(), list(self._rejections)
+        hours, instants, numbers, records, digests = self._distinct_readings()
+        payloads = [payload_text(record) for record in records]
+        rejected: list[str | None] = [None] * len(records)
+        implausible = self._implausible(numbers)
+        for row in np.flatnonzero(implausible.any(axis=1)).tolist():
+            rejected[row] = self._turn_away(hours[row], numbers[row], implausible[row], payloads[row], digests[row])
+            numbers[row, implausible[row]] = np.nan
+            (digests[row],) = payload_hashes(instants[row : row + 1], numbers[row : row + 1])
+        columns: list[Any] = [
+            *([text] * len(records) for text in (self.provider, self.endpoint, self.location.id)),
+            pa.array(hours, pa.int64()),
+            pa.array(instants, pa.int64()),
+            # In from_pandas lies the reading of NaN as null.
+            *(pa.array(column, from_pandas=True) for column in (numbers + 0.0).T),
+            rejected,
+            payloads,
+            digests,
+            [CONTRACT_VERSION] * len(records),
+        ]
+        arrays = [
+            column.cast(field.type) if isinstance(column, pa.Array) else pa.array(column, field.type)
+            for column, field in zip(columns, schema, strict=True)
+        ]
+        return pa.Table.from_arrays(arrays, schema=schema), list(self._rejections)
+
+    def _distinct_readings(self) -> tuple[list[int], list[int], Floats, list[Any], list[str]]:
+        """The readings and their hashes as columns, sorted, each once; NaN in ``numbers`` stands for None."""
+        hours, instants, numbers, records = zip(*self._readings, strict=True)
+        matrix = np.array(numbers, dtype=np.float64)
+        first_seen: dict[tuple[int, int, str], int] = {}
+        for index, key in enumerate(zip(hours, instants, payload_hashes(instants, matrix), strict=True)):
+            first_seen.setdefault(key, index)
+        keys = sorted(first_seen)
+        kept = [first_seen[key] for key in keys]
+        sorted_hours, sorted_instants, digests = (list(column) for column in zip(*keys, strict=True))
+        return sorted_hours, sorted_instants, matrix[kept], [records[i] for i in kept], digests
+
+    def _implausible(self, numbers: Floats) -> npt.NDArray[np.bool_]:
+        """Which numbers lie outside the limits of their quantity; integers have none."""
+        integers = numbers.shape[1] - len(self.dataset.quantities)
+        lower = [q.lower for q in self.dataset.quantities] + [-np.inf] * integers
+        upper = [q.upper for q in self.dataset.quantities] + [np.inf] * integers
+        return (numbers < lower) | (numbers > upper)
+
+    def _turn_away(
+        self, hour: int, numbers: Floats, implausible: npt.NDArray[np.bool_], payload: str, digest: str
+    ) -> str:
+        """One rejection for each implausible value of a reading; returns their names."""
+        names = []
+        for index in np.flatnonzero(implausible).tolist():
+            quantity = self.dataset.quantities[index]
+            names.append(quantity.name)
+            message = (
+                f"{quantity.name} is {numbers[index]:g}, outside {quantity.lower:g} to {quantity.upper:g}; "
+                "an instrument fault or another unit than the one asked for"
+            )
+            self._reject(RejectionReason.IMPLAUSIBLE_VALUE, message, payload, digest, hour, quantity.name)
+        return ",".join(names)
+
     def _reject(
         self, reason: RejectionReason, message: str, payload: str, digest: str, hour: int | None, field: str | None
     ) -> None:
-        provider, endpoint, location_id = self._head
         rejection = Rejection(
             dataset=self.dataset.name,
-            provider=provider,
-            endpoint=endpoint,
-            location_id=location_id,
+            provider=self.provider,
+            endpoint=self.endpoint,
+            location_id=self.location.id,
             hour_utc=hour,
             reason=reason,
             field=field,

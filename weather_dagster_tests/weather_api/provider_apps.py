@@ -1,0 +1,112 @@
+"""Small providers for tests of the real client: apps that replay given answers, and the facade in front of them."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from weather_dagster.hours import HourRange, floor_hour
+from weather_dagster.locations import Location
+from weather_dagster.settings import Settings
+from weather_dagster.weather_api import openweather
+from weather_dagster.weather_api.api import WeatherApi
+from weather_dagster.weather_api.client import Patience
+from weather_dagster.weather_api.endpoints import Endpoint
+from weather_dagster.weather_api.openweather import Units
+from weather_dagster.weather_api.providers import Provider, build_provider
+
+KEY = "5e1ec7ed+k/y"
+QUICK = Patience(wait_initial=0.001, wait_max=0.001, wait_jitter=0)
+NOW = datetime(2026, 11, 25, 13, 20, tzinfo=UTC)
+THIS_HOUR = HourRange(floor_hour(NOW), floor_hour(NOW))
+LYON = Location(id="lyon", name="Lyon", latitude=45.75, longitude=4.85, time_zone="Europe/Paris")
+
+
+def hours_ago(first: int, last: int = 0) -> HourRange:
+    """The hours from ``first`` to ``last`` hours before the running one."""
+    running = floor_hour(NOW)
+    return HourRange(running - timedelta(hours=first), running - timedelta(hours=last))
+
+
+class Replay:
+    """An ASGI app that gives its answers in turn, the last one for ever, and keeps the queries."""
+
+    def __init__(self, *answers: Response) -> None:
+        self._answers = list(answers)
+        self.queries: list[Mapping[str, str]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.queries.append(dict(Request(scope).query_params))
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        await answer(scope, receive, send)
+
+
+def json_answer(document: Any, status: int = 200) -> Response:
+    """An answer as the service gives it."""
+    return Response(json.dumps(document), status, media_type="application/json")
+
+
+def provider_of(
+    app: ASGIApp | None,
+    *,
+    plan: str = "professional",
+    key: str = KEY,
+    units: Units = Units.METRIC,
+    base_url: str | None = None,
+    calls_per_minute: int | None = None,
+) -> Provider:
+    """OpenWeather as configured in production, but for the app that answers and the pace."""
+    settings = Settings(
+        _env_file=None,
+        weather_provider="openweather",
+        openweather_api_key=key,
+        openweather_plan="free" if plan == "free" else "professional",
+        openweather_base_url=base_url,
+    )
+    provider = build_provider(settings)
+    return dataclasses.replace(
+        provider,
+        app=app,
+        endpoints=openweather.plans(base_url, units)[plan].endpoints,
+        service=dataclasses.replace(provider.service, calls_per_minute=calls_per_minute),
+    )
+
+
+def api_of(
+    app: ASGIApp | None, *, patience: Patience = QUICK, concurrency: int | None = None, **how: Any
+) -> WeatherApi:
+    """The facade in front of ``app``."""
+    return WeatherApi(provider_of(app, **how), patience=patience, concurrency=concurrency)
+
+
+def endpoint_at(path: str, plan: str = "simulator") -> Endpoint:
+    """An endpoint of a plan."""
+    return next(e for e in openweather.plans(None)[plan].endpoints if e.path == path)
+
+
+def record(dt: int, **blocks: Any) -> dict[str, Any]:
+    """A well-formed weather record."""
+    return {
+        "dt": dt,
+        "main": {"temp": 7.5, "feels_like": 6.5, "pressure": 1012, "humidity": 70},
+        "weather": [{"id": 802, "main": "Clouds", "description": "scattered clouds", "icon": "03d"}],
+        "clouds": {"all": 40},
+        "wind": {"speed": 3, "deg": 220, "gust": 5},
+        "visibility": 10000,
+        **blocks,
+    }
+
+
+def current(dt: int, **blocks: Any) -> dict[str, Any]:
+    """A well-formed answer of current weather at Lyon."""
+    return {"coord": {"lat": 45.75, "lon": 4.85}, "cod": 200, "name": "Lyon", **record(dt, **blocks)}
+
+
+def series(*records: Any, **envelope: Any) -> dict[str, Any]:
+    """An envelope of records."""
+    return {"cod": "200", "message": 0, "cnt": len(records), "list": list(records), **envelope}

@@ -1,0 +1,139 @@
+"""Which hours are served, and how many calls a range costs."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from weather_dagster.datasets import AIR_QUALITY, FORECASTS, OBSERVATIONS, Dataset
+from weather_dagster.errors import HourNotServed
+from weather_dagster.hours import HourRange
+from weather_dagster.locations import load_locations
+from weather_dagster.settings import Settings
+from weather_dagster.weather_api import openweather
+from weather_dagster.weather_api.api import WeatherApi
+from weather_dagster.weather_api.endpoints import ApiCall, plan_calls
+from weather_dagster_tests.weather_api.provider_apps import (
+    LYON,
+    NOW,
+    THIS_HOUR,
+    Replay,
+    api_of,
+    current,
+    hours_ago,
+    json_answer,
+    series,
+)
+
+YEAR_2025 = HourRange(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 12, 31, 23, tzinfo=UTC))
+
+
+def planned(plan: str, dataset: Dataset, hours: HourRange, now: datetime = NOW) -> list[ApiCall]:
+    endpoints = openweather.plans(None)[plan].endpoints
+    return plan_calls(endpoints, dataset, [LYON], hours, now=now, asked_of=plan, ways_out="wait")
+
+
+@pytest.mark.parametrize(
+    ("plan", "dataset", "hours", "calls"),
+    [
+        ("free", OBSERVATIONS, THIS_HOUR, 1),
+        ("free", FORECASTS, THIS_HOUR, 1),
+        ("free", AIR_QUALITY, hours_ago(400), 1),
+        ("professional", OBSERVATIONS, hours_ago(168, 1), 1),
+        ("professional", OBSERVATIONS, hours_ago(169, 1), 2),
+        ("professional", OBSERVATIONS, hours_ago(168, 0), 2),
+        ("simulator", OBSERVATIONS, YEAR_2025, 53),
+        ("simulator", FORECASTS, hours_ago(335), 2),
+        ("simulator", AIR_QUALITY, YEAR_2025, 1),
+        ("recorded", OBSERVATIONS, HourRange(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 1, 7, tzinfo=UTC)), 1),
+    ],
+)
+def test_a_range_costs_the_fewest_calls(plan: str, dataset: Dataset, hours: HourRange, calls: int) -> None:
+    assert len(planned(plan, dataset, hours)) == calls
+
+
+def test_the_calls_of_a_range_hold_each_hour_once() -> None:
+    hours = hours_ago(500)
+    asked = [hour for call in planned("professional", OBSERVATIONS, hours) for hour in call.hours]
+    assert asked == list(hours)
+
+
+def test_the_running_hour_is_asked_of_current_weather_and_the_past_of_the_history() -> None:
+    calls = planned("professional", OBSERVATIONS, hours_ago(2))
+    assert [(call.endpoint.path, len(call.hours)) for call in calls] == [
+        ("/data/2.5/history/city", 2),
+        ("/data/2.5/weather", 1),
+    ]
+
+
+@pytest.mark.parametrize("now", [NOW.replace(minute=0), NOW.replace(minute=59, second=59)])
+def test_the_running_hour_is_the_one_that_holds_now(now: datetime) -> None:
+    assert len(planned("free", OBSERVATIONS, THIS_HOUR, now)) == 1
+    with pytest.raises(HourNotServed):
+        planned("free", OBSERVATIONS, THIS_HOUR, now + timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("plan", "dataset", "hours"),
+    [
+        ("free", OBSERVATIONS, hours_ago(1, 1)),
+        ("free", FORECASTS, hours_ago(1)),
+        ("professional", OBSERVATIONS, hours_ago(31 * 24)),
+        ("simulator", OBSERVATIONS, hours_ago(1, -1)),
+        ("simulator", AIR_QUALITY, HourRange(datetime(2020, 11, 26, tzinfo=UTC), datetime(2020, 11, 27, tzinfo=UTC))),
+        ("recorded", OBSERVATIONS, HourRange(datetime(2013, 12, 31, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC))),
+    ],
+)
+def test_a_range_with_an_hour_that_is_not_served_is_refused(plan: str, dataset: Dataset, hours: HourRange) -> None:
+    with pytest.raises(HourNotServed):
+        planned(plan, dataset, hours)
+
+
+def test_the_refusal_comes_before_any_call_and_names_plan_dataset_hours_and_ways_out() -> None:
+    app = Replay(json_answer(current(int(NOW.timestamp()))))
+    with pytest.raises(HourNotServed) as caught:
+        api_of(app, plan="free").fetch(OBSERVATIONS, [LYON], hours_ago(3), now=NOW)
+    assert app.queries == []
+    for part in (
+        "openweather (plan",
+        "observations of 2026-11-25T10:00 to 2026-11-25T12:00",
+        "/data/2.5/weather serves the running hour only (2026-11-25T13:00)",
+        "ask for hours that are served",
+        "WEATHER_PROVIDER=simulator",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_free_account_is_told_of_the_other_plan() -> None:
+    settings = Settings(_env_file=None, weather_provider="openweather", openweather_api_key="k")
+    with pytest.raises(HourNotServed, match=r"plan free.*OPENWEATHER_PLAN=professional"):
+        WeatherApi.from_settings(settings).fetch(OBSERVATIONS, [LYON], hours_ago(3), now=NOW)
+
+
+def test_an_inclusive_end_and_an_exclusive_one_mean_the_same_hours() -> None:
+    app = Replay(json_answer(series()))
+    hours = hours_ago(5, 1)
+    api_of(app).fetch(OBSERVATIONS, [LYON], hours, now=NOW)
+    (query,) = app.queries
+    assert int(query["start"]) == hours.first.timestamp()
+    assert int(query["end"]) == hours.end.timestamp() - 1
+    assert (query["type"], query["units"]) == ("hour", "metric")
+
+
+def test_every_place_is_asked_and_progress_is_told() -> None:
+    places, told = load_locations(), []
+    app = Replay(json_answer(series()))
+    fetched = api_of(app, concurrency=3).fetch(
+        OBSERVATIONS, places, hours_ago(200, 1), now=NOW, on_call=lambda done, total: told.append((done, total))
+    )
+    assert fetched.calls == len(app.queries) == 2 * len(places)
+    assert told == [(done, 20) for done in range(1, 21)]
+
+
+def test_a_dataset_that_is_not_offered_costs_no_call() -> None:
+    app = Replay(json_answer({}))
+    api = api_of(app, plan="recorded")
+    assert api.offers(OBSERVATIONS)
+    assert not api.offers(FORECASTS)
+    fetched = api.fetch(FORECASTS, [LYON], THIS_HOUR, now=NOW)
+    assert (fetched.records.num_rows, fetched.records.schema, fetched.calls) == (0, FORECASTS.arrow_schema, 0)
+    assert app.queries == []
