@@ -24,6 +24,9 @@ from weather_dagster.locations import Location
 LOCK_TIMEOUT = timedelta(seconds=30)
 """How long a second process waits for the file before it says who holds it."""
 
+MEMORY_LIMIT = "512MB"
+"""What DuckDB may take before it spills to disk, so that landing a month of forecasts fits a small machine."""
+
 SQL_TYPES: dict[Kind, str] = {
     "text": "varchar",
     "instant": "timestamptz",
@@ -160,10 +163,11 @@ class DuckDBWarehouse:
     ) -> int:
         names = ", ".join(c.name for c in dataset.record_columns)
         key = ", ".join(dataset.version_key)
+        # Only keys and hashes are compared and ranked; the wide rows stream from Arrow into the table.
         sql = f"""
             insert into bronze.{dataset.name} ({names}, ingested_at_utc, run_id, load_id)
-            with incoming as (
-                select * from records
+            with distinct_readings as (
+                select {key}, payload_hash, row_index from records
                 qualify row_number() over (partition by {key} order by payload_hash) = 1
             ),
             newest as (
@@ -171,13 +175,19 @@ class DuckDBWarehouse:
                 from bronze.{dataset.name}
                 where {dataset.partition_column} >= ? and {dataset.partition_column} < ?
                 group by all
+            ),
+            new as (
+                select row_index
+                from distinct_readings
+                left join newest using ({key})
+                where newest.payload_hash is distinct from distinct_readings.payload_hash
             )
-            select {", ".join(f"incoming.{c.name}" for c in dataset.record_columns)}, ?, ?, ?
-            from incoming
-            left join newest using ({key})
-            where newest.payload_hash is distinct from incoming.payload_hash
+            select {names}, ?, ?, ?
+            from records
+            semi join new using (row_index)
         """
-        with self._registered("records", records):
+        indexed = records.append_column("row_index", pa.array(range(records.num_rows), pa.int64()))
+        with self._registered("records", indexed):
             ((rows,),) = self.query(sql, [hours.first, hours.end, now, run_id, load_id])
         return int(rows)
 
@@ -273,7 +283,7 @@ def open_warehouse(
     except duckdb.Error as error:
         raise WarehouseError(_explain(path, error)) from None
     try:
-        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(f"set TimeZone = 'UTC'; set memory_limit = '{MEMORY_LIMIT}'; set preserve_insertion_order = false")
         warehouse = DuckDBWarehouse(connection)
         if not read_only:
             warehouse.create_tables()
