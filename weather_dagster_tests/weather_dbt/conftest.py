@@ -1,6 +1,5 @@
 """Runs the real dbt project in process, on DuckDB files of the tests' own."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,16 +31,12 @@ class Dbt:
         self._invoke(list(arguments), warehouse, self.manifest)
 
     def _invoke(self, arguments: list[str], warehouse: Path, manifest: Manifest | None) -> object:
-        before = os.environ.get("WEATHER_DUCKDB_PATH")
-        os.environ["WEATHER_DUCKDB_PATH"] = str(warehouse)
-        try:
-            outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *arguments, *self._options])
-        finally:
-            DuckDBConnectionManager.close_all_connections()
-            if before is None:
-                del os.environ["WEATHER_DUCKDB_PATH"]
-            else:
-                os.environ["WEATHER_DUCKDB_PATH"] = before
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("WEATHER_DUCKDB_PATH", str(warehouse))
+            try:
+                outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *arguments, *self._options])
+            finally:
+                DuckDBConnectionManager.close_all_connections()
         bad = [r for r in getattr(outcome.result, "results", []) if r.status not in ("success", "pass")]
         assert outcome.success, outcome.exception or "; ".join(f"{r.node.name}: {r.message}" for r in bad)
         return outcome.result
