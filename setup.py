@@ -7,7 +7,6 @@ DEV = [
     "hypothesis",
     "mypy",
     "playwright",
-    "psutil",
     "pytest",
     "pytest-cov",
     "ruff",
@@ -24,7 +23,9 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["weather_dagster", "weather_dagster.*"]),
     include_package_data=True,
-    package_data={"weather_dagster": ["py.typed", "**/*.yaml", "**/*.parquet", "**/*.sql", "**/*.j2"]},
+    package_data={
+        "weather_dagster": ["py.typed", "**/*.yaml", "**/*.parquet", "**/*.sql", "report/templates/*"],
+    },
     install_requires=[
         "aiohttp",
         "aiolimiter",
@@ -41,6 +42,7 @@ setup(
         "jinja2",
         "numpy",
         "plotly",
+        "psutil",
         "pyarrow",
         "pydantic>=2",
         "pydantic-settings",

@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from playwright.sync_api import Browser, Error, sync_playwright
 
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Faults
@@ -19,6 +21,15 @@ from weather_dagster.simulator.faults import Faults
 KEY = "0123456789abcdef0123456789abcdef"
 """A key of OpenWeather's shape that no account has; searched for in whatever a live run writes."""
 BIN = Path(sys.executable).parent
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 
 def without_settings() -> dict[str, str]:
@@ -93,3 +104,23 @@ def provider() -> Iterator[Provider]:
     yield Provider(f"http://127.0.0.1:{port}", faults)
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium of this machine, else Playwright's own. Without either: a failure under CI, elsewhere a skip.
+
+    One per module: as long as it lives, Playwright's event loop counts as running in this thread, and
+    ``asyncio.run`` in a test of another module would refuse to start.
+    """
+    executable = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        except Error as error:
+            reason = f"no Chromium can be started; install one, or run `playwright install chromium`: {error.message}"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        yield chromium
+        chromium.close()

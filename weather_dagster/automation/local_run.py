@@ -12,13 +12,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
+import psutil
 from dagster import DagsterEventType, DagsterInstance
 
 from weather_dagster.assets.bronze import bronze_key
 from weather_dagster.datasets import DATASETS, Dataset
 from weather_dagster.errors import ConfigurationError, WeatherError
 from weather_dagster.hours import HourRange
-from weather_dagster.partitions import range_tags
+from weather_dagster.partitions import POOL, range_tags
 from weather_dagster.settings import Settings
 
 INSTANCE_FILE = Path(__file__).parents[2] / "dagster.yaml"
@@ -49,7 +50,7 @@ class RunSummary:
 
 
 def prepare_dagster_home(settings: Settings) -> Path:
-    """Make the Dagster home with the project's ``dagster.yaml`` and let DAGSTER_HOME name it.
+    """Make the Dagster home with the project's ``dagster.yaml``, let DAGSTER_HOME name it, free it of dead runs.
 
     Raises:
         ConfigurationError: the folder cannot be written.
@@ -66,7 +67,41 @@ def prepare_dagster_home(settings: Settings) -> Path:
             "set WEATHER_HOME (or DAGSTER_HOME) to a folder that can be written"
         ) from None
     os.environ["DAGSTER_HOME"] = str(home)
+    with DagsterInstance.get() as instance:
+        release_dead_runs(instance)
     return home
+
+
+def release_dead_runs(instance: DagsterInstance) -> list[str]:
+    """Fail the runs whose process is gone, and free the pool slots they hold; their ids.
+
+    A killed process cannot give back its slot in the pool, and every later run would wait for it for ever.
+    """
+    storage = instance.event_log_storage
+    held = storage.get_concurrency_info(POOL)
+    released = []
+    for run_id in sorted({*held.active_run_ids, *held.pending_run_ids}):
+        run = instance.get_run_by_id(run_id)
+        if run and not run.is_finished:
+            if _is_alive(instance, run_id):
+                continue
+            instance.report_run_failed(run, "The process of this run is gone; run the same range again to complete it.")
+        storage.free_concurrency_slots_for_run(run_id)
+        released.append(run_id)
+    return released
+
+
+def _is_alive(instance: DagsterInstance, run_id: str) -> bool:
+    """Whether the process that the run's own events name last still is the one that started it."""
+    for record in reversed(instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT).records):
+        event = record.event_log_entry.dagster_event
+        pid = event.engine_event_data.metadata.get("pid") if event else None
+        if pid is not None:
+            try:
+                return psutil.Process(int(str(pid.value))).create_time() <= record.event_log_entry.timestamp
+            except psutil.NoSuchProcess:
+                return False
+    return True
 
 
 def run_hourly_weather(

@@ -26,7 +26,7 @@ def limits_macro() -> str:
 
     groups = "\n".join(f"    '{name}': {{\n{group(members)}\n    }}," for name, members in GROUPS.items())
     return (
-        "{# Generated from weather_dagster/quantities.py; a test fails when the two differ and tells how to write it. #}\n"
+        "{# Generated from weather_dagster/quantities.py; when the two differ, a test tells how to write it anew. #}\n"
         "{% macro quantity_limits() %}{{ return({\n" + groups + "\n}) }}{% endmacro %}\n\n\n"
         "{# Names of the quantities of a group, in the order of bronze. #}\n"
         "{% macro quantity_names(group) %}{{ return(quantity_limits()[group].keys() | list) }}{% endmacro %}\n"

@@ -33,15 +33,10 @@
     locations    relation of places whose new description touches all of their keys
 #}
 {% macro winning_versions(bronze, key, observed_at=none, locations=none) %}
-    {%- set readings = ['provider'] + ([observed_at] if observed_at else []) -%}
-    select
-        winner.*,
-        place.newest_load_id
-    from {{ bronze }} as winner
-    inner join (
+    select *
+    from (
         select
-            {{ prefixed('versions', key + readings) }},
-            versions.load_id,
+            versions.*,
             row_number() over (
                 partition by {{ prefixed('versions', key) }}
                 order by
@@ -65,9 +60,8 @@
             {%- endif %}
         ) as touched on {{ same('versions', 'touched', key) }}
         {%- endif %}
-    ) as place on
-        {{ same('winner', 'place', key + readings + ['load_id']) }}
-        and place.ranking = 1
+    ) as ranked
+    where ranking = 1
 {% endmacro %}
 
 

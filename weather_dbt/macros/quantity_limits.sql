@@ -1,4 +1,4 @@
-{# Generated from weather_dagster/quantities.py; a test fails when the two differ and tells how to write it. #}
+{# Generated from weather_dagster/quantities.py; when the two differ, a test tells how to write it anew. #}
 {% macro quantity_limits() %}{{ return({
     'weather': {
         'temperature_c': [-95, 60],

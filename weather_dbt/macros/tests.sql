@@ -1,7 +1,7 @@
 {#
     The rows that a data test reads. `where: fresh_loads` limits it to rows of the newest 1,000 loads, some
     two weeks of hourly runs, so that the cost of a check does not grow with the store and one bad old row
-    does not fail every new hour. `dbt build --full-refresh` and `dbt test --full-refresh` read all rows.
+    does not fail every new hour. `dbt build --full-refresh` reads all rows.
 #}
 {% macro get_where_subquery(relation) -%}
     {%- set where = config.get('where', '') -%}

@@ -1,0 +1,273 @@
+"""The page as text: what it says, what it carries, and how it is written."""
+
+import html
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weather_dagster.datasets import REASON_HELP, RejectionReason
+from weather_dagster.errors import WarehouseError
+from weather_dagster.hours import HourRange
+from weather_dagster.locations import Location, load_locations
+from weather_dagster.quantities import AIR_QUALITY, TEMPERATURE, WEATHER, Quantity
+from weather_dagster.report.page import quantity_label, unit, write_report
+from weather_dagster.warehouse.duckdb import open_warehouse
+from weather_dagster_tests.report.conftest import FORTNIGHT, HOSTILE_PLACE, NOW, GoldMaker
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+LYON = Location(id="lyon", name="Lyon", country="FR", latitude=45.76, longitude=4.84, time_zone="Europe/Paris")
+
+
+def write(warehouse: Path, folder: Path, *, provider: str = "simulator", now: datetime = NOW) -> str:
+    with open_warehouse(warehouse, read_only=True) as opened:
+        return write_report(opened, folder / "report.html", now=now, provider=provider).read_text(encoding="utf-8")
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """What the page's script draws from, by place."""
+    text = page.split('<script type="application/json" id="report-data">')[1].split("</script>")[0]
+    return {place["id"]: place for place in json.loads(text)["places"]}
+
+
+def words_of(page: str) -> str:
+    """Text of the page outside scripts and styles, white space folded."""
+    bare = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return html.unescape(" ".join(re.sub(r"<[^>]+>", " ", bare).split()))
+
+
+@pytest.fixture(scope="module")
+def page(fortnight: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write(fortnight, tmp_path_factory.mktemp("report"))
+
+
+def test_the_page_asks_for_nothing_from_outside(page: str) -> None:
+    markup = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    loaded = re.findall(r'(?:src|<link[^>]*href)="([^"]+)"', markup)
+    assert set(loaded) == {"data:,"}
+    assert "default-src 'none'" in markup
+
+
+def test_every_place_has_its_current_conditions(page: str, fortnight: Path) -> None:
+    words = words_of(page)
+    with open_warehouse(fortnight, read_only=True) as warehouse:
+        latest = warehouse.query("select location_name, temperature_c from gold.latest_conditions")
+    assert len(latest) == len(load_locations())
+    for name, temperature in latest:
+        shown = f"{round(temperature, 1) + 0.0:.1f}".replace("-", "\N{MINUS SIGN}")
+        assert re.search(rf"{name} .{{0,60}}\(UTC.{{0,6}}\) {shown} °C", words), name
+    assert "2026-11-25 12:45 local (UTC+5:45)" in words
+    assert "2 (fair)" in words
+    assert "Age 13 min" in words
+
+
+def test_a_small_negative_value_is_shown_as_zero_without_a_sign(page: str) -> None:
+    assert "Longyearbyen NO 2026-11-25 08:00 local (UTC+1) 0.0 °C" in words_of(page)
+    assert 0.0 in data_of(page)["longyearbyen"]["hourly"]["temperature_c"]
+    carried = page.split('id="report-data">')[1].split("</script>")[0]
+    assert not re.search(r"[-\N{MINUS SIGN}]0\.0\b", words_of(page) + carried)
+
+
+def test_missing_hours_are_null_in_every_hourly_column(page: str, fortnight: Path) -> None:
+    hourly = data_of(page)["lyon"]["hourly"]
+    with open_warehouse(fortnight, read_only=True) as warehouse:
+        present = {
+            local
+            for (local,) in warehouse.query(
+                "select strftime(local_time, '%Y-%m-%d %H:%M') from gold.hourly_weather where location_id = 'lyon'"
+            )
+        }
+    assert len(hourly["time"]) == len(FORTNIGHT)
+    missing = [i for i, time in enumerate(hourly["time"]) if time not in present]
+    assert len(missing) == len(FORTNIGHT) - len(present) > 0
+    for name, values in hourly.items():
+        if name != "time":
+            assert all(values[i] is None for i in missing), name
+    assert sum(value is None for value in hourly["temperature_c"]) == len(missing)
+
+
+def test_data_quality_counts_hours_quarantine_rejected_values_and_providers(page: str, fortnight: Path) -> None:
+    words = words_of(page)
+    with open_warehouse(fortnight, read_only=True) as warehouse:
+        rows = warehouse.query(
+            "select location_name, count(*), count(rejected_fields) from gold.hourly_weather group by all order by 1"
+        )
+    for name, present, rejected in rows:
+        quarantined = f"3 {TIMES} implausible value" if name == "Lyon" else "none"
+        assert re.search(
+            rf"{name} 15 336 {present} {336 - present} {100 * present / 336:.1f} \d+ {quarantined} "
+            rf"{rejected} {TIMES} Mean wind speed simulator 100 %",
+            words,
+        ), name
+    assert "observations 1 2026-11-25 07:00 UTC 25 min 2026-11-11 08:00 to 2026-11-25 07:00 UTC 0 3 simulator" in words
+    assert "wind_speed_ms is 468.66, outside 0 to 115" in words
+    assert html.escape(REASON_HELP[RejectionReason.IMPLAUSIBLE_VALUE]) in page
+
+
+def test_a_place_without_rows_is_said_to_have_none(page: str) -> None:
+    assert "Nowhere yet No reading of this place in gold yet." in words_of(page)
+    assert data_of(page)["empty"]["hourly"] == {}
+    assert data_of(page)["empty"]["daily"] == {}
+
+
+def test_a_place_that_fell_behind_misses_the_hours_up_to_the_newest_of_all(
+    make_gold: GoldMaker, tmp_path: Path
+) -> None:
+    warehouse = make_gold()
+    with open_warehouse(warehouse) as opened:
+        opened.connection.execute(
+            "delete from gold.hourly_weather where location_id = 'lyon' and valid_hour_utc >= '2026-11-23T23:00Z'"
+        )
+        opened.connection.execute(
+            "delete from gold.daily_weather where location_id = 'lyon' and local_date >= '2026-11-24'"
+        )
+    daily = data_of(write(warehouse, tmp_path))["lyon"]["daily"]
+    assert daily["date"][-2:] == ["2026-11-24", "2026-11-25"]
+    assert daily["hours_present"][-2:] == [0, 0]
+    assert daily["hours_in_period"][-2:] == [24, 9]
+    assert daily["temperature_mean_c"][-2:] == [None, None]
+
+
+def test_clocks_that_go_back_break_the_line_and_the_day_has_25_hours(make_gold: GoldMaker, tmp_path: Path) -> None:
+    autumn = HourRange(datetime(2026, 10, 24, 12, tzinfo=UTC), datetime(2026, 10, 26, 12, tzinfo=UTC))
+    place = data_of(write(make_gold(locations=[LYON], hours=autumn), tmp_path))["lyon"]
+    times = place["hourly"]["time"]
+    second = times.index(None) + 1
+    assert times[second - 2 : second + 1] == ["2026-10-25 02:00", None, "2026-10-25 02:00"]
+    assert place["hourly"]["temperature_c"][second - 1] is None
+    assert len(times) == len(autumn) + 1
+    assert dict(zip(place["daily"]["date"], place["daily"]["hours_expected"], strict=True))["2026-10-25"] == 25
+
+
+@pytest.mark.parametrize(
+    ("provider", "label", "attribution"),
+    [
+        ("simulator", "SIMULATED DATA", "Weather made by the simulator"),
+        ("recorded", "Recorded hours of 2013", "NOAA ASOS"),
+        ("openweather", "Live data from OpenWeather", "Weather data provided by OpenWeather"),
+        ("another", "Data from another", "Weather data provided by another"),
+    ],
+)
+def test_the_provider_is_named_above_and_credited_below(
+    make_gold: GoldMaker, tmp_path: Path, provider: str, label: str, attribution: str
+) -> None:
+    words = words_of(write(make_gold(locations=[LYON], provider=provider), tmp_path, provider=provider))
+    assert label in words.split("made 2026-11-25")[0]
+    assert attribution in words.rsplit("Newest in quarantine", 1)[1]
+    assert ("SIMULATED" in words) == (provider == "simulator")
+
+
+def test_simulated_hours_in_a_live_warehouse_are_announced(make_gold: GoldMaker, tmp_path: Path) -> None:
+    page = write(make_gold(locations=[LYON], provider="simulator"), tmp_path, provider="openweather")
+    assert re.search(r"PARTLY SIMULATED \d+ hours in this warehouse come from the simulator", words_of(page))
+
+
+def test_a_reading_of_a_live_provider_is_marked_when_it_is_old(make_gold: GoldMaker, tmp_path: Path) -> None:
+    warehouse = make_gold(locations=[LYON], provider="openweather")
+    fresh = words_of(write(warehouse, tmp_path, provider="openweather", now=NOW))
+    assert "Age 13 min" in fresh
+    assert "old" not in fresh.split("Charts of one place")[0]
+    later = words_of(write(warehouse, tmp_path, provider="openweather", now=NOW + timedelta(hours=5)))
+    assert "Age 5 h 13 min, old" in later
+
+
+@pytest.mark.parametrize(
+    ("condition_id", "group", "words"),
+    [(None, "unknown", "Sky not reported"), (999, "unknown", "Unknown condition 999"), (800, "clear", "Clear sky")],
+)
+def test_a_sky_is_named_or_said_to_be_unknown(
+    make_gold: GoldMaker, tmp_path: Path, condition_id: int | None, group: str, words: str
+) -> None:
+    warehouse = make_gold(locations=[LYON])
+    with open_warehouse(warehouse) as opened:
+        opened.connection.execute(
+            "update gold.latest_conditions set condition_id = ?, condition_group = ?", [condition_id, group]
+        )
+    assert f" {words} Wind " in words_of(write(warehouse, tmp_path))
+
+
+def test_the_recorded_year_has_no_air_quality_and_shows_its_last_hour(make_gold: GoldMaker, tmp_path: Path) -> None:
+    page = write(make_gold(locations=[LYON], provider="recorded"), tmp_path, provider="recorded")
+    assert "Conditions of the last recorded hour" in words_of(page)
+    assert "ozone_ug_m3" not in data_of(page)["lyon"]["hourly"]
+    assert "temperature_c" in data_of(page)["lyon"]["hourly"]
+
+
+def test_a_year_of_ten_places_keeps_hourly_values_of_a_month_and_stays_small(
+    make_gold: GoldMaker, tmp_path: Path
+) -> None:
+    year = HourRange(FORTNIGHT.last - timedelta(hours=8759), FORTNIGHT.last)
+    page = write(make_gold(hours=year), tmp_path)
+    assert len(page) < 7_000_000
+    assert "The hourly charts show the last 31 days of each place, the daily charts every day." in words_of(page)
+    lyon = data_of(page)["lyon"]
+    assert len([time for time in lyon["hourly"]["time"] if time]) == 31 * 24
+    assert len(lyon["daily"]["date"]) == 366
+    assert sum(lyon["daily"]["hours_in_period"]) == 8760
+
+
+def test_names_of_places_cannot_break_out_of_the_page(make_gold: GoldMaker, tmp_path: Path) -> None:
+    page = write(make_gold(locations=[HOSTILE_PLACE]), tmp_path)
+    assert "</script><b>" not in page
+    assert data_of(page)["hostile"]["name"] == HOSTILE_PLACE.name
+    assert html.escape(HOSTILE_PLACE.name) in page
+
+
+def test_without_gold_the_way_out_is_named(tmp_path: Path) -> None:
+    with (
+        open_warehouse(tmp_path / "warehouse.duckdb") as warehouse,
+        pytest.raises(WarehouseError, match=r"gold\.hourly_weather.*run `weather demo`"),
+    ):
+        write_report(warehouse, tmp_path / "report.html", now=NOW, provider="simulator")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_without_any_place_the_way_out_is_named(make_gold: GoldMaker, tmp_path: Path) -> None:
+    path = make_gold(locations=[LYON])
+    with open_warehouse(path) as warehouse:
+        warehouse.connection.execute("delete from bronze.locations")
+        with pytest.raises(WarehouseError, match="no place yet; run `weather demo`"):
+            write_report(warehouse, tmp_path / "report.html", now=NOW, provider="simulator")
+
+
+def test_empty_gold_makes_a_page_that_says_so(make_gold: GoldMaker, tmp_path: Path) -> None:
+    path = make_gold(locations=[LYON])
+    with open_warehouse(path) as warehouse:
+        for table in ("gold.hourly_weather", "gold.daily_weather", "gold.latest_conditions", "silver.air_quality"):
+            warehouse.connection.execute(f"delete from {table}")
+    assert "no hours yet: run weather demo or weather backfill" in words_of(write(path, tmp_path))
+
+
+def test_a_report_that_cannot_be_written_names_the_path_and_leaves_nothing_behind(
+    fortnight: Path, tmp_path: Path
+) -> None:
+    taken = tmp_path / "report.html"
+    taken.mkdir()
+    with (
+        open_warehouse(fortnight, read_only=True) as warehouse,
+        pytest.raises(WarehouseError, match=re.escape(str(taken))),
+    ):
+        write_report(warehouse, taken, now=NOW, provider="simulator")
+    assert list(tmp_path.iterdir()) == [taken]
+
+
+def test_writing_again_replaces_the_report_and_makes_folders(fortnight: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    first = write(fortnight, folder)
+    second = write(fortnight, folder, now=NOW + timedelta(minutes=1))
+    assert first != second
+    assert [path.name for path in folder.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("quantity", [*WEATHER, *AIR_QUALITY], ids=lambda quantity: quantity.name)
+def test_every_quantity_has_a_unit_and_a_label(quantity: Quantity) -> None:
+    assert unit(quantity.name) in quantity.description or quantity.name == "wind_direction_deg"
+    assert quantity.description.startswith(quantity_label(quantity))
+
+
+def test_a_label_leaves_out_unit_and_records() -> None:
+    assert quantity_label(TEMPERATURE) == "Air temperature"
+    assert unit("temperature_c") == "°C"

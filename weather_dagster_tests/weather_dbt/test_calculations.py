@@ -1,0 +1,242 @@
+"""Frames, zones and formulas against numbers that were computed apart from this project (cases/C17 to C22)."""
+
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from weather_dagster.datasets import OBSERVATIONS
+from weather_dagster.hours import HOUR
+from weather_dagster.warehouse.duckdb import open_warehouse
+from weather_dagster_tests.weather_dbt.bronze import land, place
+from weather_dagster_tests.weather_dbt.conftest import Dbt
+
+pytestmark = pytest.mark.integration
+
+CASES = Path(__file__).parents[1] / "cases"
+DAY = datetime(2026, 6, 1, tzinfo=UTC)
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+def case(name: str) -> dict[str, Any]:
+    return dict(json.loads((CASES / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def hours_of_day(values: list[float | None], column: str) -> list[dict[str, Any]]:
+    """One row for each hour of DAY that was received."""
+    return [{"valid_hour_utc": DAY + i * HOUR, column: v} for i, v in enumerate(values) if v is not None]
+
+
+def bronze_rows() -> dict[str, tuple[str, list[dict[str, Any]]]]:
+    """Zone and rows by place id."""
+    places: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    for i, row in enumerate(case("C17")["rows"]):
+        first = datetime.fromisoformat(row["first_hour_utc"]) - 30 * HOUR
+        rows = [{"valid_hour_utc": first + n * HOUR, "temperature_c": 10.0} for n in range(90)]
+        places[f"c17_{i}"] = (row["timezone"], rows)
+    for i, winds in enumerate(case("C18")["sets"]):
+        pairs = zip(winds["wind_direction_deg"], winds["wind_speed_ms"], strict=True)
+        rows = [
+            {"valid_hour_utc": DAY + n * HOUR, "wind_direction_deg": d, "wind_speed_ms": s}
+            for n, (d, s) in enumerate(pairs)
+        ]
+        places[f"c18_{i}"] = ("UTC", rows)
+    for i, day in enumerate(case("C19")["days"]):
+        # A first hour without any value keeps the place known; it counts as a reading, not as a value.
+        rows = [{"valid_hour_utc": DAY - HOUR}, *hours_of_day(day["precipitation_1h_mm"], "precipitation_mm")]
+        places[f"c19_{i}"] = ("UTC", rows)
+    rows = [{"valid_hour_utc": DAY + n * HOUR, "precipitation_mm": None} for n in range(24)]
+    places["c19_null"] = ("UTC", rows)
+    for i, day in enumerate(case("C20")["days"]):
+        places[f"c20_{i}"] = ("UTC", hours_of_day(day["temperature_c"], "temperature_c"))
+    rows = [
+        {"valid_hour_utc": datetime.fromisoformat(r["hour_utc"]), "temperature_c": r["temperature_c"]}
+        for r in case("C21")["rows"]
+    ]
+    places["c21"] = ("UTC", rows)
+    for kind in ("heat_index", "wind_chill", "dew_point"):
+        known = ("temperature_c", "humidity_pct", "wind_speed_ms")
+        rows = [
+            {"valid_hour_utc": DAY + n * HOUR, **{k: v for k, v in row.items() if k in known}}
+            for n, row in enumerate(case("C22")[kind])
+        ]
+        places[f"c22_{kind}"] = ("UTC", rows)
+    return places
+
+
+@pytest.fixture(scope="module")
+def query(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Query:
+    warehouse = tmp_path_factory.mktemp("cases") / "warehouse.duckdb"
+    given = bronze_rows()
+    with open_warehouse(warehouse) as bronze:
+        rows = [{"location_id": name, **row} for name, (_, rows) in given.items() for row in rows]
+        land(bronze, OBSERVATIONS, rows, [place(name, zone) for name, (zone, _) in given.items()])
+    dbt(warehouse, "build")
+
+    def run(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with open_warehouse(warehouse, read_only=True) as store:
+            return store.query(sql, parameters)
+
+    return run
+
+
+@pytest.mark.parametrize(("number", "row"), list(enumerate(case("C17")["rows"])), ids=lambda v: str(v)[:60])
+def test_a_local_day_has_the_hours_whose_start_lies_in_it(query: Query, number: int, row: dict[str, Any]) -> None:
+    days = query(
+        "select hours_expected, hours_present, completeness, is_complete from gold.daily_weather"
+        " where location_id = ? and local_date = ?",
+        f"c17_{number}",
+        date.fromisoformat(row["local_date"]),
+    )
+    assert days == [(row["hours_expected"], row["hours_expected"], 1.0, True)]
+    hours = query(
+        "select min(valid_hour_utc), max(valid_hour_utc), count(*) from gold.hourly_weather"
+        " where location_id = ? and local_date = ?",
+        f"c17_{number}",
+        date.fromisoformat(row["local_date"]),
+    )
+    first, last = (datetime.fromisoformat(row[k]) for k in ("first_hour_utc", "last_hour_utc"))
+    assert hours == [(first, last, row["hours_expected"])]
+
+
+def test_every_hour_lies_in_exactly_one_local_day(query: Query) -> None:
+    ((in_days,),) = query("select sum(hours_present) from gold.daily_weather where location_id like 'c17%'")
+    assert in_days == 90 * len(case("C17")["rows"])
+
+
+def test_the_mean_wind_direction_goes_round_north(query: Query) -> None:
+    for number, winds in enumerate(case("C18")["sets"]):
+        ((mean,),) = query(
+            "select wind_direction_mean_deg from gold.daily_weather where location_id = ?", f"c18_{number}"
+        )
+        assert mean == pytest.approx(winds["expect_mean_deg_unit_vectors"], abs=0.05)
+        assert math.copysign(1, mean) == 1
+        assert mean < 359
+
+
+def test_north_has_one_name_and_one_number(query: Query) -> None:
+    rows = query(
+        "select distinct wind_direction_deg, wind_compass from gold.hourly_weather"
+        " where location_id = 'c18_2' and valid_hour_utc = ?",
+        DAY + 2 * HOUR,
+    )
+    assert rows == [(0.0, "N")]
+
+
+def test_precipitation_over_a_gap_is_incomplete_and_not_smaller(query: Query) -> None:
+    for number, day in enumerate(case("C19")["days"]):
+        rows = query(
+            "select precipitation_mm, precipitation_hours_present, hours_present, is_complete"
+            " from gold.daily_weather where location_id = ? and local_date = ?",
+            f"c19_{number}",
+            DAY.date(),
+        )
+        expected = day["expect"]
+        if expected["hours_present"] == 0:
+            assert rows == []
+            continue
+        ((total, with_value, present, complete),) = rows
+        assert total == pytest.approx(expected["sum_mm"], abs=1e-9)
+        assert with_value == present == expected["hours_present"]
+        assert complete == expected["complete"]
+
+
+def test_a_day_of_readings_without_precipitation_has_no_sum(query: Query) -> None:
+    rows = query(
+        "select precipitation_mm, precipitation_hours_present, hours_present"
+        " from gold.daily_weather where location_id = 'c19_null'"
+    )
+    assert rows == [(None, 0, 24)]
+
+
+def test_degree_days_are_means_over_the_hours_present(query: Query) -> None:
+    for number, day in enumerate(case("C20")["days"]):
+        ((heating, cooling, mean, hours),) = query(
+            "select heating_degree_days, cooling_degree_days, temperature_mean_c, temperature_hours"
+            " from gold.daily_weather where location_id = ?",
+            f"c20_{number}",
+        )
+        values = day["values"]
+        assert hours == values["hours_present"]
+        assert (heating, cooling, mean) == pytest.approx(
+            (values["hdd_hourly"], values["cdd_hourly"], values["mean_c"]), abs=0.005
+        )
+
+
+def test_a_moving_mean_does_not_reach_over_a_gap(query: Query) -> None:
+    rows = query(
+        "select valid_hour_utc, mean_3h_c, hours_present_3h from gold.temperature_moving_averages"
+        " where location_id = 'c21' order by 1"
+    )
+    expected = case("C21")["expect"]["means"]
+    assert [(hour, hours) for hour, _, hours in rows] == [
+        (datetime.fromisoformat(m["hour_utc"]), m["hours_present"]) for m in expected
+    ]
+    assert [mean for _, mean, _ in rows] == pytest.approx([m["mean_3h_c"] for m in expected], abs=0.001)
+
+
+@pytest.mark.parametrize("kind", ["heat_index", "wind_chill", "dew_point"])
+def test_derived_values_agree_with_their_tables_and_are_null_outside(query: Query, kind: str) -> None:
+    rows = query(
+        f"select {kind}_c from gold.hourly_weather where location_id = ? order by valid_hour_utc", f"c22_{kind}"
+    )
+    expected = [row["expect_c"] for row in case("C22")[kind]]
+    assert [value is None for (value,) in rows] == [value is None for value in expected]
+    for (value,), wanted in zip(rows, expected, strict=True):
+        if wanted is not None:
+            assert value == pytest.approx(wanted, abs=0.1)
+
+
+def test_nothing_shows_a_negative_zero(dbt: Dbt, tmp_path: Path) -> None:
+    warehouse = tmp_path / "warehouse.duckdb"
+    measures = [q.name for q in OBSERVATIONS.quantities if q.lower <= 0]
+    with open_warehouse(warehouse) as bronze:
+        row = {"location_id": "calm", "valid_hour_utc": DAY, **dict.fromkeys(measures, -0.0)}
+        north = {"location_id": "north", "wind_speed_ms": 1.0, "temperature_c": 18.0, "humidity_pct": 100.0}
+        winds = [{**north, "valid_hour_utc": DAY + n * HOUR, "wind_direction_deg": d} for n, d in enumerate((350, 10))]
+        land(bronze, OBSERVATIONS, [row, *winds], [place("calm"), place("north")])
+    dbt(warehouse, "build")
+    with duckdb.connect(warehouse, read_only=True) as connection:
+        tables = connection.sql(
+            "select table_schema || '.' || table_name from information_schema.tables"
+            " where table_schema in ('silver', 'gold')"
+        ).fetchall()
+        for (table,) in tables:
+            values = [v for row in connection.sql(f"from {table}").fetchall() for v in row if isinstance(v, float)]
+            assert not [v for v in values if v == 0 and math.copysign(1, v) < 0], table
+
+
+def test_a_reading_keeps_its_sector_and_its_condition_group(dbt: Dbt, tmp_path: Path) -> None:
+    sectors = {0: "N", 11.24: "N", 11.25: "NNE", 90: "E", 181: "S", 348.74: "NNW", 348.75: "N", 359.9: "N", None: None}
+    groups = {
+        200: "thunderstorm", 301: "drizzle", 520: "rain", 602: "snow", 741: "atmosphere",
+        800: "clear", 804: "clouds", 999: "unknown", None: "unknown",
+    }  # fmt: skip
+    warehouse = tmp_path / "warehouse.duckdb"
+    with open_warehouse(warehouse) as bronze:
+        rows = [
+            {
+                "location_id": "a", "valid_hour_utc": DAY + n * HOUR,
+                "wind_direction_deg": d, "wind_speed_ms": 2.0, "condition_id": c,
+            }
+            for n, (d, c) in enumerate(zip(sectors, groups, strict=True))
+        ]  # fmt: skip
+        calm = {
+            "location_id": "a",
+            "valid_hour_utc": DAY + 24 * HOUR,
+            "wind_direction_deg": 0,
+            "wind_speed_ms": 0,
+        }
+        land(bronze, OBSERVATIONS, [*rows, calm], [place("a")])
+    dbt(warehouse, "run", "--select", "observations")
+    with duckdb.connect(warehouse, read_only=True) as connection:
+        found = connection.sql(
+            "select wind_compass, condition_group from silver.observations order by valid_hour_utc"
+        ).fetchall()
+    assert found == [*zip(sectors.values(), groups.values(), strict=True), (None, "unknown")]

@@ -1,0 +1,133 @@
+"""A year of real hours, through the real client, bronze and dbt, against numbers computed here in plain Python."""
+
+import math
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+from statistics import fmean
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow.parquet as pq
+import pytest
+
+from weather_dagster.datasets import OBSERVATIONS
+from weather_dagster.hours import HOUR, HourRange
+from weather_dagster.ingest import land_range
+from weather_dagster.locations import load_locations
+from weather_dagster.settings import RECORDED_LOCATIONS, Settings
+from weather_dagster.simulator.recorded import HOURS_FILE
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.weather_api.api import WeatherApi
+from weather_dagster_tests.weather_dbt.conftest import Dbt
+
+pytestmark = pytest.mark.integration
+
+ZONE = ZoneInfo("America/New_York")
+IMPOSSIBLE_WIND = ("ewr", datetime(2013, 2, 12, 8, tzinfo=UTC))
+
+Hours = dict[tuple[str, datetime], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Hours:
+    """The recording, by place and hour."""
+    rows = pq.read_table(HOURS_FILE).to_pylist()
+    return {(row["location_id"], row["hour_utc"].astimezone(UTC)): row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def year(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The warehouse with the whole year, open for reading."""
+    path = tmp_path_factory.mktemp("recorded") / "warehouse.duckdb"
+    api = WeatherApi.from_settings(Settings.load(weather_provider="recorded", openweather_api_key=None))
+    hours = HourRange(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 12, 31, 23, tzinfo=UTC))
+    land_range(
+        api, lambda: open_warehouse(path), OBSERVATIONS, load_locations(RECORDED_LOCATIONS), hours, run_id="test"
+    )
+    dbt(path, "build", "--exclude-resource-type", "unit_test")
+    with open_warehouse(path, read_only=True) as warehouse:
+        yield warehouse
+
+
+def test_every_recorded_hour_is_there_and_no_other(year: DuckDBWarehouse, recorded: Hours) -> None:
+    hours = set(year.query("select location_id, valid_hour_utc from gold.hourly_weather"))
+    assert hours == set(recorded)
+
+
+def test_the_impossible_wind_is_in_quarantine_and_in_no_maximum(year: DuckDBWarehouse) -> None:
+    place, hour = IMPOSSIBLE_WIND
+    assert year.query(
+        "select wind_speed_ms, rejected_fields from gold.hourly_weather where location_id = ? and valid_hour_utc = ?",
+        [place, hour],
+    ) == [(None, "wind_speed_ms")]
+    assert year.query("select location_id, hour_utc, field from bronze.quarantine") == [(place, hour, "wind_speed_ms")]
+    ((strongest,),) = year.query("select max(wind_speed_max_ms) from gold.daily_weather")
+    assert strongest < 30
+
+
+def test_local_days_agree_with_an_independent_computation(year: DuckDBWarehouse, recorded: Hours) -> None:
+    days: dict[tuple[str, date], list[dict[str, Any]]] = defaultdict(list)
+    for (place, hour), row in recorded.items():
+        days[place, hour.astimezone(ZONE).date()].append(row)
+    rows = year.query(
+        "select location_id, local_date, hours_present, hours_expected, temperature_mean_c, temperature_max_c,"
+        " heating_degree_days, precipitation_mm, wind_direction_mean_deg from gold.daily_weather"
+    )
+    assert {(place, day) for place, day, *_ in rows} == set(days)
+    for place, day, present, expected, mean, highest, heating, precipitation, direction in rows:
+        hours = days[place, day]
+        midnights = (datetime(d.year, d.month, d.day, tzinfo=ZONE) for d in (day, day + timedelta(days=1)))
+        first, end = (midnight.astimezone(UTC) for midnight in midnights)
+        assert (present, expected) == (len(hours), (end - first) / HOUR)
+        temperatures = [h["temperature_c"] for h in hours if h["temperature_c"] is not None]
+        assert mean == pytest.approx(fmean(temperatures), abs=1e-6)
+        assert highest == pytest.approx(max(temperatures), abs=1e-6)
+        assert heating == pytest.approx(fmean(max(0, 18 - t) for t in temperatures), abs=1e-6)
+        assert precipitation == pytest.approx(sum(h["precipitation_mm"] or 0 for h in hours), abs=1e-6)
+        angles = [
+            math.radians(h["wind_direction_deg"])
+            for h in hours
+            if h["wind_direction_deg"] is not None and h["wind_speed_ms"] and h["wind_speed_ms"] < 115
+        ]
+        east, north = sum(map(math.sin, angles)), sum(map(math.cos, angles))
+        if math.hypot(east, north) > 0.01:
+            apart = (direction - math.degrees(math.atan2(east, north)) + 180) % 360 - 180
+            assert abs(apart) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("day", "present", "expected"),
+    [(date(2013, 3, 10), 23, 23), (date(2013, 11, 3), 24, 25), (date(2013, 10, 25), 20, 24)],
+)
+def test_days_of_clock_changes_and_gaps_count_as_the_recording_says(
+    year: DuckDBWarehouse, day: date, present: int, expected: int
+) -> None:
+    rows = year.query(
+        "select hours_present, hours_expected, is_complete from gold.daily_weather"
+        " where location_id = 'jfk' and local_date = ?",
+        [day],
+    )
+    assert rows == [(present, expected, present == expected)]
+
+
+def test_known_days_have_their_known_temperatures(year: DuckDBWarehouse) -> None:
+    rows = year.query(
+        "select temperature_mean_c, temperature_max_c from gold.daily_weather"
+        " where location_id = 'jfk' and local_date in ('2013-03-10', '2013-07-18') order by local_date"
+    )
+    assert rows[0][0] == pytest.approx(3.274, abs=0.005)
+    assert rows[1][1] == pytest.approx(36.7, abs=0.05)
+
+
+def test_moving_means_agree_with_an_independent_computation(year: DuckDBWarehouse, recorded: Hours) -> None:
+    rows = year.query(
+        "select location_id, valid_hour_utc, mean_3h_c, hours_present_3h, mean_24h_c, hours_present_24h,"
+        " mean_7d_c, hours_present_7d from gold.temperature_moving_averages where location_id = 'ewr'"
+    )
+    assert len(rows) > 8000
+    for place, hour, *found in rows:
+        for frame, mean, count in zip((3, 24, 168), found[::2], found[1::2], strict=True):
+            reached = (recorded.get((place, hour - n * HOUR)) for n in range(frame))
+            temperatures = [h["temperature_c"] for h in reached if h and h["temperature_c"] is not None]
+            assert count == len(temperatures)
+            assert mean == (pytest.approx(fmean(temperatures), abs=1e-6) if temperatures else None)
