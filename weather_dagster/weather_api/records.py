@@ -142,7 +142,12 @@ class Answer:
             column.cast(field.type) if isinstance(column, pa.Array) else pa.array(column, field.type)
             for column, field in zip(columns, schema, strict=True)
         ]
-        return pa.Table.from_arrays(arrays, schema=schema), list(self._rejections)
+        table = pa.Table.from_arrays(arrays, schema=schema)
+        # Readings that differed in implausible values alone are the same without them.
+        left = {key: row for row, key in reversed(list(enumerate(zip(hours, instants, digests, strict=True))))}
+        if len(left) < table.num_rows:
+            table = table.take(sorted(left.values()))
+        return table, list(self._rejections)
 
     def _distinct_readings(self) -> tuple[list[int], list[int], Floats, list[Any], list[str]]:
         """The readings and their hashes as columns, sorted, each once; NaN in ``numbers`` stands for None."""

@@ -203,6 +203,12 @@ def test_implausible_values_are_null_named_and_quarantined_one_by_one() -> None:
     assert "wind_speed_ms is 999, outside 0 to 115" in rejections[0].message
 
 
+def test_readings_that_differ_in_implausible_values_alone_are_one_row_and_two_rejections() -> None:
+    rows, rejections = read(HISTORY, series(record(HOUR, visibility=-1), record(HOUR, visibility=-2)))
+    assert [row["visibility_m"] for row in rows] == [None]
+    assert len(rejections) == 2
+
+
 def test_another_implausible_value_is_another_rejection() -> None:
     (first,), (second,) = (read(HISTORY, series(record(HOUR, visibility=v)))[1] for v in (-1, -2))
     assert first.payload_hash != second.payload_hash

@@ -1,9 +1,12 @@
 """From settings to a provider."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import weather_dagster
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import Settings
 from weather_dagster.weather_api.api import WeatherApi
@@ -58,3 +61,13 @@ def test_the_simulator_answers_in_process_unless_it_is_told_where_a_server_is() 
 def test_the_simulator_is_never_sent_the_real_key() -> None:
     built = build_provider(settings(weather_provider="simulator", openweather_api_key="real"))
     assert "real" not in [secret.get_secret_value() for secret in built.service.credentials.values()]
+
+
+def test_the_client_alone_imports_httpx() -> None:
+    package = Path(weather_dagster.__file__).parent
+    importing = [
+        file.relative_to(package).as_posix()
+        for file in package.rglob("*.py")
+        if re.search(r"^\s*(import|from) httpx", file.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert importing == ["weather_api/client.py"]
