@@ -283,7 +283,9 @@ def open_warehouse(
     except duckdb.Error as error:
         raise WarehouseError(_explain(path, error)) from None
     try:
-        connection.execute(f"set TimeZone = 'UTC'; set memory_limit = '{MEMORY_LIMIT}'; set preserve_insertion_order = false")
+        connection.execute(
+            f"set TimeZone = 'UTC'; set memory_limit = '{MEMORY_LIMIT}'; set preserve_insertion_order = false"
+        )
         warehouse = DuckDBWarehouse(connection)
         if not read_only:
             warehouse.create_tables()

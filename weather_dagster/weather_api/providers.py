@@ -51,37 +51,34 @@ def _openweather(settings: Settings) -> Provider:
     if plan == "free":
         ways.append("set OPENWEATHER_PLAN=professional if the account has that subscription")
     ways.append("set WEATHER_PROVIDER=simulator for made-up weather of any hour")
-    return _build(
-        "openweather", f"openweather (plan {plan})", plan, settings, SecretStr(key.get_secret_value().strip()), ways
-    )
+    secret = SecretStr(key.get_secret_value().strip())
+    return _build("openweather", f"openweather (plan {plan})", plan, _base_url(settings), secret, ways)
 
 
-def _simulator(settings: Settings) -> Provider:
+def _simulator(_: Settings) -> Provider:
     from weather_dagster.simulator.app import create_app
 
-    app = None if settings.openweather_base_url else create_app()
     ways = ["ask for hours that are served"]
-    return _build("simulator", "simulator", "simulator", settings, NO_KEY, ways, app)
+    return _build("simulator", "simulator", "simulator", None, NO_KEY, ways, create_app())
 
 
-def _recorded(settings: Settings) -> Provider:
+def _recorded(_: Settings) -> Provider:
     from weather_dagster.simulator.recorded import create_app
 
-    app = None if settings.openweather_base_url else create_app()
     ways = ["ask for hours that are served", "set WEATHER_PROVIDER=simulator for made-up weather of any hour"]
-    return _build("recorded", "recorded", "recorded", settings, NO_KEY, ways, app)
+    return _build("recorded", "recorded", "recorded", None, NO_KEY, ways, create_app())
 
 
 def _build(
     name: str,
     description: str,
     plan: str,
-    settings: Settings,
+    base_url: str | None,
     key: SecretStr,
     ways_out: list[str],
     app: Callable[..., Any] | None = None,
 ) -> Provider:
-    chosen = openweather.plans(_base_url(settings))[plan]
+    chosen = openweather.plans(base_url)[plan]
     service = Service(
         name=name,
         credentials={"appid": key},

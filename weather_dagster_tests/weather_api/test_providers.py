@@ -52,10 +52,10 @@ def test_without_a_base_url_the_history_has_its_own_host() -> None:
     }
 
 
-def test_the_simulator_answers_in_process_unless_it_is_told_where_a_server_is() -> None:
-    assert build_provider(settings(weather_provider="simulator")).app is not None
-    served = settings(weather_provider="simulator", openweather_base_url="http://127.0.0.1:8900")
-    assert build_provider(served).app is None
+@pytest.mark.parametrize("name", ["simulator", "recorded"])
+def test_built_in_data_answers_in_process_whatever_a_live_account_is_set_to(name: str) -> None:
+    served = settings(weather_provider=name, openweather_base_url="http://127.0.0.1:8900")
+    assert build_provider(served).app is not None
 
 
 def test_the_simulator_is_never_sent_the_real_key() -> None:

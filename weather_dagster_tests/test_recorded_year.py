@@ -1,24 +1,27 @@
-"""A year of real hours, through the real client, bronze and dbt, against numbers computed here in plain Python."""
+"""A year of real hours through one `weather demo --recorded`, against numbers computed here in plain Python."""
 
 import math
+import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from weather_dagster.checks.bronze import completeness
 from weather_dagster.datasets import OBSERVATIONS
 from weather_dagster.hours import HOUR, HourRange
-from weather_dagster.ingest import land_range
 from weather_dagster.locations import load_locations
-from weather_dagster.settings import RECORDED_LOCATIONS, Settings
+from weather_dagster.settings import RECORDED_LOCATIONS
 from weather_dagster.simulator.recorded import HOURS_FILE
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
-from weather_dagster.weather_api.api import WeatherApi
-from weather_dagster_tests.weather_dbt.conftest import Dbt
+from weather_dagster_tests.conftest import BIN, without_settings
 
 pytestmark = pytest.mark.integration
 
@@ -36,17 +39,38 @@ def recorded() -> Hours:
 
 
 @pytest.fixture(scope="module")
-def year(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The warehouse with the whole year, open for reading."""
-    path = tmp_path_factory.mktemp("recorded") / "warehouse.duckdb"
-    api = WeatherApi.from_settings(Settings.load(weather_provider="recorded", openweather_api_key=None))
-    hours = HourRange(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 12, 31, 23, tzinfo=UTC))
-    land_range(
-        api, lambda: open_warehouse(path), OBSERVATIONS, load_locations(RECORDED_LOCATIONS), hours, run_id="test"
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home after `weather demo --recorded`: client, bronze, dbt and report in one run."""
+    folder = tmp_path_factory.mktemp("recorded")
+    environment = {**without_settings(), "WEATHER_HOME": str(folder)}
+    result = subprocess.run(
+        [BIN / "weather", "demo", "--recorded"], env=environment, capture_output=True, text=True, check=False
     )
-    dbt(path, "build", "--exclude-resource-type", "unit_test")
-    with open_warehouse(path, read_only=True) as warehouse:
+    assert result.returncode == 0, result.stderr
+    return folder / "recorded"
+
+
+@pytest.fixture(scope="module")
+def year(home: Path) -> Iterator[DuckDBWarehouse]:
+    """The warehouse with the whole year, open for reading."""
+    with open_warehouse(home / "warehouse.duckdb", read_only=True) as warehouse:
         yield warehouse
+
+
+def test_the_year_is_one_run_with_every_hour_a_partition(home: Path) -> None:
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        (run,) = instance.get_runs()
+        assert run.status == dg.DagsterRunStatus.SUCCESS
+        assert len(instance.get_materialized_partitions(dg.AssetKey(["bronze", "observations"]))) == 365 * 24
+
+
+def test_missing_hours_are_shown_as_missing(year: DuckDBWarehouse, home: Path) -> None:
+    hours = HourRange(*year.query("select min(valid_hour_utc), max(valid_hour_utc) from gold.hourly_weather")[0])
+    outcome = completeness(year, OBSERVATIONS, load_locations(RECORDED_LOCATIONS), hours)
+    missing = {row.data["place"]: row.data["missing_hours"] for row in outcome.metadata["missing_by_place"].records}
+    assert missing == {"ewr": 27, "jfk": 24, "lga": 24}
+    assert outcome.severity == dg.AssetCheckSeverity.WARN
+    assert "Recorded hours of 2013" in (home / "report.html").read_text(encoding="utf-8")
 
 
 def test_every_recorded_hour_is_there_and_no_other(year: DuckDBWarehouse, recorded: Hours) -> None:
