@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -18,11 +16,11 @@ import pytest
 
 from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
+from weather_dagster_tests.conftest import BIN, KEY, free_port, without_settings
 
 pytestmark = pytest.mark.integration
 
 T = TypeVar("T")
-BIN = Path(sys.executable).parent
 PLACES = 10
 BRONZE = [["bronze", name] for name in ("observations", "forecasts", "air_quality")]
 
@@ -55,6 +53,13 @@ query { assetNodes { assetKey { path } description owners { ... on TeamAssetOwne
   assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization {
     status evaluation { severity } } } } }
 } }
+"""
+
+
+RESOURCES = """
+query { allTopLevelResourceDetailsOrError(repositorySelector: {
+  repositoryLocationName: "weather_dagster.definitions", repositoryName: "__repository__"
+}) { ... on ResourceDetailsList { results { name configuredValues { key value } configFields { name } } } } }
 """
 
 
@@ -100,16 +105,18 @@ def wait_for(ask: Callable[[], T], done: Callable[[T], bool], *, timeout: float)
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A new home on the simulator."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WEATHER_", "OPENWEATHER_", "DAGSTER_"))}
-    return {**kept, "WEATHER_HOME": str(tmp_path_factory.mktemp("home")), "WEATHER_PROVIDER": "simulator"}
+    return {
+        **without_settings(),
+        "WEATHER_HOME": str(tmp_path_factory.mktemp("home")),
+        "WEATHER_PROVIDER": "simulator",
+        "OPENWEATHER_API_KEY": KEY,
+    }
 
 
 @pytest.fixture(scope="module")
 def dagster(environment: dict[str, str]) -> Iterator[Dagster]:
     """`weather dev` on a free port, stopped as a person stops it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = Path(environment["WEATHER_HOME"]) / "dev.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -162,6 +169,12 @@ def test_the_graph_reads_by_itself(dagster: Dagster) -> None:
         assert node["tags"], key
         if not key.startswith("report/"):
             assert "TableSchemaMetadataEntry" in [e["__typename"] for e in node["metadataEntries"]], key
+
+
+def test_the_resource_pages_do_not_show_the_key(dagster: Dagster) -> None:
+    shown = dagster.ask(RESOURCES)["allTopLevelResourceDetailsOrError"]["results"]
+    assert {resource["name"] for resource in shown} == {"weather_api", "places", "warehouse", "dbt"}
+    assert KEY not in json.dumps(shown)
 
 
 def test_one_partition_runs_from_bronze_to_the_report(dagster: Dagster, environment: dict[str, str]) -> None:
