@@ -12,9 +12,9 @@ from weather_dagster.datasets import Dataset, Rejection
 from weather_dagster.hours import HourRange, utc_now
 from weather_dagster.locations import Location
 from weather_dagster.settings import Settings
-from weather_dagster.weather_api.client import Client, Patience
 from weather_dagster.weather_api.endpoints import ApiCall, plan_calls
 from weather_dagster.weather_api.providers import Provider, build_provider
+from weather_dagster.weather_api.service import Patience
 
 NETWORK_CONCURRENCY = 8
 
@@ -109,6 +109,9 @@ class WeatherApi:
     async def _fetch(
         self, dataset: Dataset, calls: Sequence[ApiCall], on_call: Callable[[int, int], None] | None
     ) -> Fetched:
+        # Here, not above: its libraries are a fifth of the time in which the code location loads.
+        from weather_dagster.weather_api.client import Client
+
         tables = [dataset.arrow_schema.empty_table()]
         rejections: list[Rejection] = []
         client = Client(

@@ -33,6 +33,7 @@ from weather_dagster.errors import (
     TransientProviderError,
 )
 from weather_dagster.weather_api.endpoints import ApiCall
+from weather_dagster.weather_api.service import Patience, Service
 
 MAX_BODY_BYTES = 10_000_000
 """Far above the largest honest answer (a week of forecasts, about 3.5 MB)."""
@@ -53,34 +54,6 @@ def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
 stamina.instrumentation.set_on_retry_hooks([_log_retry])
 # httpx logs each request at INFO with its full URL, key included.
 logging.getLogger("httpx").addFilter(lambda record: record.levelno > logging.INFO)
-
-
-@dataclass(frozen=True)
-class Service:
-    """What the client must know of a provider."""
-
-    name: str
-    credentials: Mapping[str, SecretStr]
-    """Query parameters that are secret."""
-    verdict: Callable[[Any], tuple[int | None, str | None]]
-    """HTTP status and message that a parsed body itself declares, where it does."""
-    hints: Mapping[int, str]
-    """Ways out by HTTP status."""
-    calls_per_minute: int | None = None
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait and how often to try, seconds."""
-
-    connect: float = 10
-    read: float = 30
-    attempt: float = 120
-    """Bounds a whole attempt: a server that drips bytes never runs into the read time-out."""
-    attempts: int = 4
-    wait_initial: float = 0.5
-    wait_max: float = 15
-    wait_jitter: float = 1
 
 
 @functools.cache

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import Settings
 from weather_dagster.weather_api import openweather
-from weather_dagster.weather_api.client import Service
 from weather_dagster.weather_api.endpoints import Endpoint
+from weather_dagster.weather_api.service import Service
 
 OPENWEATHER_PLANS = ("free", "professional")
 NO_KEY = SecretStr("no-key-needed")

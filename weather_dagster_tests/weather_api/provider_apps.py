@@ -15,10 +15,10 @@ from weather_dagster.locations import Location
 from weather_dagster.settings import Settings
 from weather_dagster.weather_api import openweather
 from weather_dagster.weather_api.api import WeatherApi
-from weather_dagster.weather_api.client import Patience
 from weather_dagster.weather_api.endpoints import Endpoint
 from weather_dagster.weather_api.openweather import Units
 from weather_dagster.weather_api.providers import Provider, build_provider
+from weather_dagster.weather_api.service import Patience
 
 KEY = "5e1ec7ed+k/y"
 QUICK = Patience(wait_initial=0.001, wait_max=0.001, wait_jitter=0)

@@ -21,8 +21,9 @@ from weather_dagster.errors import (
     TransientProviderError,
 )
 from weather_dagster.weather_api.api import Fetched
-from weather_dagster.weather_api.client import MAX_BODY_BYTES, Client, Patience
+from weather_dagster.weather_api.client import MAX_BODY_BYTES, Client
 from weather_dagster.weather_api.endpoints import ApiCall
+from weather_dagster.weather_api.service import Patience
 from weather_dagster_tests.weather_api.provider_apps import (
     KEY,
     LYON,

@@ -15,7 +15,8 @@ from weather_dagster.datasets import OBSERVATIONS
 from weather_dagster.errors import MalformedAnswer, TransientProviderError
 from weather_dagster.hours import HOUR, HourRange, floor_hour, utc_now
 from weather_dagster.weather_api.api import Fetched
-from weather_dagster.weather_api.client import MAX_BODY_BYTES, Patience
+from weather_dagster.weather_api.client import MAX_BODY_BYTES
+from weather_dagster.weather_api.service import Patience
 from weather_dagster_tests.conftest import Provider, free_port
 from weather_dagster_tests.weather_api.provider_apps import LYON, NOW, api_of, hours_ago, record, series
 from weather_dagster_tests.weather_api.test_client import everything_said_by, forms_of_the_key
