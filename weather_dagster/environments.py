@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from dagster_dbt import DbtCliResource, DbtProject
+from dagster_dbt import DbtProject
 
 from weather_dagster.dbt_project import dbt_executable
 from weather_dagster.errors import ConfigurationError
-from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource, WeatherApiResource
+from weather_dagster.resources import DbtResource, DuckDBWarehouseResource, LocationsResource, WeatherApiResource
 from weather_dagster.settings import Settings
 
 Resources = dict[str, Any]
@@ -18,7 +18,11 @@ def _local(settings: Settings, project: DbtProject) -> Resources:
         "weather_api": WeatherApiResource(),
         "places": LocationsResource(file=str(settings.locations_path)),
         "warehouse": DuckDBWarehouseResource(database=str(settings.duckdb_path)),
-        "dbt": DbtCliResource(project_dir=project, dbt_executable=dbt_executable()),
+        "dbt": DbtResource(
+            project_dir=str(project.project_dir),
+            profiles_dir=str(project.project_dir),
+            dbt_executable=dbt_executable(),
+        ),
     }
 
 

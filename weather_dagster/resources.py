@@ -1,11 +1,13 @@
 """Dagster resources: what assets and checks ask for. Nothing is opened or read before a run needs it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
+from dagster_dbt import DbtCliResource
 from dagster_duckdb import DuckDBResource
 
 from weather_dagster.locations import Location, load_locations
@@ -38,6 +40,18 @@ class LocationsResource(dg.ConfigurableResource[tuple[Location, ...]]):
             ConfigurationError: naming file, entry and value.
         """
         return load_locations(Path(self.file))
+
+
+class DbtResource(DbtCliResource):
+    """dbt as a command alone.
+
+    dagster-dbt would load the project a second time in this process, a third of a run's CPU, for row
+    counts and column metadata that are read through dbt's adapter; we fetch neither, and on DuckDB the
+    adapter would hold the file.
+    """
+
+    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> Any:
+        return None
 
 
 class DuckDBWarehouseResource(DuckDBResource):

@@ -215,26 +215,24 @@ class Client:
 
     def _judge(self, call: ApiCall, status: int, body: bytes) -> Any:
         """The parsed body of a good answer; any other raises its error. An error status inside a 200 counts as such."""
+        declared = told = None
         try:
             document = from_json(body)
         except ValueError:
-            text = body.decode(errors="replace")
-            readable = False
+            pass  # An error status tells more than its body; both are told below.
         else:
             declared, told = self.service.verdict(document)
-            text = told or body.decode(errors="replace")
-            readable = True
             if status == httpx.codes.OK and declared is not None:
                 status = declared
-        quoted = self._quote(text) or "an empty body"
+            if status == httpx.codes.OK:
+                return document
+        quoted = self._quote(told or body.decode(errors="replace")) or "an empty body"
         if status != httpx.codes.OK:
             hint = self.service.hints.get(status)
             raise _error_class(status)(
                 self._message(call, f"answered {status}: {quoted}") + (f". {hint}" if hint else "")
             )
-        if not readable:
-            raise TransientProviderError(self._message(call, f"answered with a body that is no JSON: {quoted}"))
-        return document
+        raise TransientProviderError(self._message(call, f"answered with a body that is no JSON: {quoted}"))
 
     def _message(self, call: ApiCall, what: str) -> str:
         return f"{self.service.name} {what} ({call})"
