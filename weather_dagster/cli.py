@@ -151,11 +151,11 @@ def dev(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open the Dagster UI with daemon: `dagster dev` in the home of the configured provider."""
-    from weather_dagster.automation.local_run import prepare_dagster_home
+    from weather_dagster.automation.local_run import WORKSPACE_FILE, prepare_dagster_home
 
     prepare_dagster_home(Settings.load())
     dagster = str(Path(sys.executable).with_name("dagster"))
-    arguments = [dagster, "dev", "-m", "weather_dagster.definitions", "--host", host, "--port", str(port)]
+    arguments = [dagster, "dev", "-w", str(WORKSPACE_FILE), "--host", host, "--port", str(port)]
     if sys.platform == "win32":
         import subprocess
 

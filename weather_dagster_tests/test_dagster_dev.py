@@ -58,7 +58,7 @@ query { assetNodes { assetKey { path } description owners { ... on TeamAssetOwne
 
 RESOURCES = """
 query { allTopLevelResourceDetailsOrError(repositorySelector: {
-  repositoryLocationName: "weather_dagster.definitions", repositoryName: "__repository__"
+  repositoryLocationName: "weather", repositoryName: "__repository__"
 }) { ... on ResourceDetailsList { results { name configuredValues { key value } configFields { name } } } } }
 """
 
@@ -76,9 +76,9 @@ class Dagster:
         return answer["data"]
 
     def launch(self, tags: dict[str, str]) -> str:
-        launched = self.ask(
-            LAUNCH_JOB, location="weather_dagster.definitions", tags=[{"key": k, "value": v} for k, v in tags.items()]
-        )["launchPipelineExecution"]
+        launched = self.ask(LAUNCH_JOB, location="weather", tags=[{"key": k, "value": v} for k, v in tags.items()])[
+            "launchPipelineExecution"
+        ]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 

@@ -8,7 +8,7 @@ from weather_dagster.ingest import Landing, land_range
 from weather_dagster.partitions import POOL, partition_key, window_hours
 from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource, WeatherApiResource
 
-OWNERS = ["team:weather-data"]
+OWNERS = ["team:data-platform"]
 
 COLUMN_TYPES: dict[Kind, str] = {
     "text": "text",

@@ -22,7 +22,9 @@ from weather_dagster.hours import HourRange
 from weather_dagster.partitions import POOL, range_tags
 from weather_dagster.settings import Settings
 
-INSTANCE_FILE = Path(__file__).parents[2] / "dagster.yaml"
+PROJECT = Path(__file__).parents[2]
+INSTANCE_FILE = PROJECT / "dagster.yaml"
+WORKSPACE_FILE = PROJECT / "workspace.yaml"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster's console logger writes several lines an event; the CLI shows progress instead."""
 

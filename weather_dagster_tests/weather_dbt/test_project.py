@@ -48,7 +48,6 @@ def test_every_model_is_described_and_every_column_of_its_table_too(dbt: Dbt, tm
             assert model.description
             assert all(c.description for c in model.columns.values())
             assert model.config.contract.enforced == (model.schema == "gold")
-            assert model.config.meta["dagster"] == {"group": model.schema, "owners": ["team:data-platform"]}
 
 
 @pytest.mark.integration
