@@ -62,5 +62,5 @@ lock: $(VENV)/installed-dev ## resolve constraints.txt again
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
 		--no-header --no-annotate setup.py -o constraints.txt
 
-clean: ## remove what the project made here, the virtual environment and demo data included
-	rm -rf $(VENV) .weather weather_dbt/target weather_dbt/logs .coverage .mypy_cache .ruff_cache .pytest_cache *.egg-info
+clean: ## remove the virtual environment, demo data and caches; live data stays
+	rm -rf $(VENV) .weather/simulator .weather/recorded weather_dbt/target weather_dbt/logs .coverage .mypy_cache .ruff_cache .pytest_cache *.egg-info

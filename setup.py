@@ -50,6 +50,7 @@ setup(
         "rich",
         "stamina",
         "starlette",
+        "tenacity",
         "typer",
         "tzdata",
         "uvicorn",

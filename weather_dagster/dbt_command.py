@@ -9,9 +9,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from weather_dagster.errors import WeatherError
-from weather_dagster.settings import Settings
-
+READS_WAREHOUSE = {"build", "run", "test", "compile", "show", "docs"}
 DBT_DIR = Path(__file__).parents[1] / "weather_dbt"
 
 
@@ -20,10 +18,19 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"Core:\n  - installed: {version('dbt-core')}\n")
         return
+    from weather_dagster.errors import WeatherError
+    from weather_dagster.settings import Settings
+    from weather_dagster.warehouse.duckdb import open_warehouse
+
     os.environ.setdefault("DBT_PROJECT_DIR", str(DBT_DIR))
     os.environ.setdefault("DBT_PROFILES_DIR", str(DBT_DIR))
     try:
-        os.environ["WEATHER_DUCKDB_PATH"] = str(Settings.load().duckdb_path)
+        path = Settings.load().duckdb_path
+        os.environ["WEATHER_DUCKDB_PATH"] = str(path)
+        if READS_WAREHOUSE & set(sys.argv[1:]):
+            # Waits for a file that is locked, names its holder, and makes bronze where there is none yet.
+            with open_warehouse(path):
+                pass
     except WeatherError as error:
         sys.exit(f"weather-dbt: {error}")
     from dbt.cli.main import cli

@@ -43,8 +43,9 @@ def load_dbt_project() -> DbtProject:
 def _is_current(manifest: Path) -> bool:
     if not manifest.exists():
         return False
+    # Folders too: their time tells that a file was taken away.
     sources = chain(
-        DBT_DIR.glob("*.yml"), *(DBT_DIR.joinpath(folder).rglob("*.*") for folder in ("models", "macros", "tests"))
+        DBT_DIR.glob("*.yml"), *(DBT_DIR.joinpath(folder).rglob("*") for folder in ("models", "macros", "tests"))
     )
     parsed_at = manifest.stat().st_mtime
     return all(source.stat().st_mtime <= parsed_at for source in sources)

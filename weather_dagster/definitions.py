@@ -18,11 +18,7 @@ from weather_dagster.settings import Settings
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """The code location for ``settings``; ``overrides`` replace resources by name.
-
-    Raises:
-        ConfigurationError: unknown WEATHER_ENV or provider.
-    """
+    """The code location for ``settings``; ``overrides`` replace resources by name."""
     # `backfill_policy` is beta in Dagster 1.13 and warns at each load.
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     project = load_dbt_project()

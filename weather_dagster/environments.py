@@ -6,9 +6,8 @@ from typing import Any
 from dagster_dbt import DbtProject
 
 from weather_dagster.dbt_project import dbt_executable
-from weather_dagster.errors import ConfigurationError
 from weather_dagster.resources import DbtResource, DuckDBWarehouseResource, LocationsResource, WeatherApiResource
-from weather_dagster.settings import Settings
+from weather_dagster.settings import EnvironmentName, Settings
 
 Resources = dict[str, Any]
 
@@ -16,7 +15,7 @@ Resources = dict[str, Any]
 def _local(settings: Settings, project: DbtProject) -> Resources:
     return {
         "weather_api": WeatherApiResource(),
-        "places": LocationsResource(file=str(settings.locations_path)),
+        "places": LocationsResource(),
         "warehouse": DuckDBWarehouseResource(database=str(settings.duckdb_path)),
         "dbt": DbtResource(
             project_dir=str(project.project_dir),
@@ -26,19 +25,9 @@ def _local(settings: Settings, project: DbtProject) -> Resources:
     }
 
 
-ENVIRONMENTS: dict[str, Callable[[Settings, DbtProject], Resources]] = {"local": _local}
+ENVIRONMENTS: dict[EnvironmentName, Callable[[Settings, DbtProject], Resources]] = {EnvironmentName.LOCAL: _local}
 
 
 def resources_for(settings: Settings, project: DbtProject) -> Resources:
-    """Resources of the environment that WEATHER_ENV names.
-
-    Raises:
-        ConfigurationError: the name is unknown.
-    """
-    try:
-        environment = ENVIRONMENTS[settings.weather_env]
-    except KeyError:
-        raise ConfigurationError(
-            f"WEATHER_ENV is {settings.weather_env!r}; known environments: {', '.join(ENVIRONMENTS)}"
-        ) from None
-    return environment(settings, project)
+    """Resources of the environment that WEATHER_ENV names."""
+    return ENVIRONMENTS[settings.weather_env](settings, project)

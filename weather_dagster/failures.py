@@ -1,11 +1,11 @@
-"""Our errors as Dagster failures: the message and no traceback of ours, retried only where that can heal."""
+"""Our errors as Dagster failures: the message, and no traceback of ours."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
 
-from weather_dagster.errors import TransientProviderError, WeatherError
+from weather_dagster.errors import WeatherError
 
 
 @contextmanager
@@ -14,4 +14,4 @@ def failing_clearly() -> Iterator[None]:
     try:
         yield
     except WeatherError as error:
-        raise dg.Failure(str(error), allow_retries=isinstance(error, TransientProviderError)) from None
+        raise dg.Failure(str(error)) from None

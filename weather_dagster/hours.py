@@ -70,22 +70,46 @@ def format_hour(hour: datetime) -> str:
     return hour.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
 
 
+def require_in_grid(hours: HourRange, start_hour: datetime) -> None:
+    """Refuse hours before the grid begins or after the running hour.
+
+    Raises:
+        ConfigurationError: naming the hour and the grid.
+    """
+    running = floor_hour(utc_now())
+    if hours.first < start_hour:
+        raise ConfigurationError(
+            f"{format_hour(hours.first)} lies before the first hour of the grid, {format_hour(start_hour)}; "
+            "ask for later hours, or set WEATHER_START_HOUR to an earlier one"
+        )
+    if hours.last > running:
+        raise ConfigurationError(
+            f"{format_hour(hours.last)} lies in the future; the last hour that can be asked for is the running one, "
+            f"--to {format_hour(running)}"
+        )
+
+
 def parse_hour(text: str, *, option: str, last_of_day: bool = False) -> datetime:
     """Read a UTC hour such as ``2026-11-25T13:00``; a bare date means its first hour, or its last.
 
     Raises:
         ConfigurationError: naming ``option`` and ``text`` when it is no whole UTC hour.
     """
-    try:
-        if len(text) == len("2026-11-25"):
-            hour = datetime.combine(date.fromisoformat(text), time(23 if last_of_day else 0), UTC)
-        else:
-            hour = datetime.fromisoformat(text)
-            hour = hour.replace(tzinfo=UTC) if hour.tzinfo is None else hour.astimezone(UTC)
-    except ValueError:
-        hour = None
+    hour = _read_hour(text, time(23 if last_of_day else 0))
     if hour is None or floor_hour(hour) != hour:
         raise ConfigurationError(
             f"{option} is {text!r}, which is no UTC hour; write it like 2026-11-25T13:00, or a date like 2026-11-25"
         )
     return hour
+
+
+def _read_hour(text: str, hour_of_date: time) -> datetime | None:
+    try:
+        return datetime.combine(date.fromisoformat(text), hour_of_date, UTC)
+    except ValueError:
+        pass  # No date; it may be an hour.
+    try:
+        hour = datetime.fromisoformat(text)
+        return hour.replace(tzinfo=UTC) if hour.tzinfo is None else hour.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -4,8 +4,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from weather_dagster.errors import ConfigurationError
-from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
+from weather_dagster.hours import HOUR, HourRange, floor_hour
 
 POOL = "duckdb"
 """Pool of every op that opens the DuckDB file: one at a time."""
@@ -24,25 +23,6 @@ def hourly_grid(start_hour: datetime) -> dg.HourlyPartitionsDefinition:
 def partition_key(hour: datetime) -> str:
     """Key of a UTC hour."""
     return hour.strftime(_KEY_FORMAT)
-
-
-def require_in_grid(hours: HourRange, start_hour: datetime) -> None:
-    """Refuse hours before the grid begins or after the running hour.
-
-    Raises:
-        ConfigurationError: naming the hour and the grid.
-    """
-    now = utc_now()
-    if hours.first < start_hour:
-        raise ConfigurationError(
-            f"{format_hour(hours.first)} lies before the first hour of the grid, {format_hour(start_hour)}; "
-            "ask for later hours, or set WEATHER_START_HOUR to an earlier one"
-        )
-    if hours.last > now:
-        raise ConfigurationError(
-            f"{format_hour(hours.last)} lies in the future; the last hour that can be asked for is the running one, "
-            f"{format_hour(floor_hour(now))}"
-        )
 
 
 def range_tags(hours: HourRange) -> dict[str, str]:

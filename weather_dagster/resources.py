@@ -9,8 +9,9 @@ import dagster as dg
 import duckdb
 from dagster_dbt import DbtCliResource
 from dagster_duckdb import DuckDBResource
+from pydantic import Field
 
-from weather_dagster.locations import Location, load_locations
+from weather_dagster.locations import Location, load_locations, select_locations
 from weather_dagster.settings import Settings
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from weather_dagster.weather_api.api import WeatherApi
@@ -29,17 +30,18 @@ class WeatherApiResource(dg.ConfigurableResource[WeatherApi]):
 
 
 class LocationsResource(dg.ConfigurableResource[tuple[Location, ...]]):
-    """The places to fetch, read again by each run."""
+    """The places to fetch, read by each run from the file that the settings name."""
 
-    file: str
+    ids: list[str] = Field(default_factory=list)
+    """The only places that a run fetches; empty for all of the file."""
 
     def locations(self) -> tuple[Location, ...]:
-        """The checked places of the file.
+        """The checked places of the file, or those of ``ids``.
 
         Raises:
-            ConfigurationError: naming file, entry and value.
+            ConfigurationError: naming file, entry and value, or the unknown id.
         """
-        return load_locations(Path(self.file))
+        return select_locations(load_locations(Settings.load().locations_path), self.ids)
 
 
 class DbtResource(DbtCliResource):

@@ -1,10 +1,11 @@
 """Settings from the environment and ``.env``. Nothing is read at import: call ``Settings.load()``."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import SecretStr, ValidationError, field_validator
+from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from weather_dagster.errors import ConfigurationError
@@ -16,9 +17,23 @@ RECORDED_FIRST_HOUR = datetime(2013, 1, 1, tzinfo=UTC)
 DEFAULT_FIRST_HOUR = datetime(2025, 1, 1, tzinfo=UTC)
 
 
+class ProviderName(StrEnum):
+    """The providers, as in WEATHER_PROVIDER and in the rows."""
+
+    OPENWEATHER = "openweather"
+    SIMULATOR = "simulator"
+    RECORDED = "recorded"
+
+
+class EnvironmentName(StrEnum):
+    """The environments, as in WEATHER_ENV."""
+
+    LOCAL = "local"
+
+
 def realm(provider: str) -> str:
     """Which data a provider's rows may lie beside: ``simulator``, ``recorded`` or ``live``."""
-    return provider if provider in ("simulator", "recorded") else "live"
+    return provider if provider in (ProviderName.SIMULATOR, ProviderName.RECORDED) else "live"
 
 
 class Settings(BaseSettings):
@@ -32,8 +47,8 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    weather_env: str = "local"
-    weather_provider: str | None = None
+    weather_env: EnvironmentName = EnvironmentName.LOCAL
+    weather_provider: ProviderName | None = None
     weather_locations: Path | None = None
     weather_home: Path = Path(".weather")
     weather_duckdb_path: Path | None = None
@@ -41,7 +56,19 @@ class Settings(BaseSettings):
     openweather_api_key: SecretStr | None = None
     openweather_plan: str = "free"
     openweather_base_url: str | None = None
-    dagster_home: Path | None = None
+
+    @field_validator("weather_env", "weather_provider", mode="before")
+    @classmethod
+    def _know_name(cls, value: Any, info: ValidationInfo) -> Any:
+        names = EnvironmentName if info.field_name == "weather_env" else ProviderName
+        if isinstance(value, str) and value not in list(names):
+            raise ConfigurationError(f"{str(info.field_name).upper()} is {value!r}; known names: {', '.join(names)}")
+        return value
+
+    @field_validator("weather_locations", "weather_home", "weather_duckdb_path")
+    @classmethod
+    def _expand_home(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser()
 
     @field_validator("weather_start_hour", mode="before")
     @classmethod
@@ -64,9 +91,10 @@ class Settings(BaseSettings):
             raise ConfigurationError(faults) from None
 
     @property
-    def provider(self) -> str:
+    def provider(self) -> ProviderName:
         """The provider asked for: WEATHER_PROVIDER, else openweather with a key, else the simulator."""
-        return self.weather_provider or ("openweather" if self.openweather_api_key else "simulator")
+        by_key = ProviderName.OPENWEATHER if self.openweather_api_key else ProviderName.SIMULATOR
+        return self.weather_provider or by_key
 
     @property
     def home(self) -> Path:
@@ -84,14 +112,15 @@ class Settings(BaseSettings):
 
     @property
     def locations_path(self) -> Path:
-        """WEATHER_LOCATIONS, else the provider's own places, else the default ones; absolute."""
-        own = RECORDED_LOCATIONS if self.provider == "recorded" else DEFAULT_FILE
-        return (self.weather_locations or own).absolute()
+        """The recording has places of its own; else WEATHER_LOCATIONS, else the default ones. Absolute."""
+        if self.provider == ProviderName.RECORDED:
+            return RECORDED_LOCATIONS
+        return (self.weather_locations or DEFAULT_FILE).absolute()
 
     @property
     def dagster_home_path(self) -> Path:
-        """DAGSTER_HOME, else a folder of the home; absolute."""
-        return (self.dagster_home or self.home / "dagster").absolute()
+        """The Dagster home that `weather` commands use, absolute. DAGSTER_HOME is for plain `dagster` commands."""
+        return self.home / "dagster"
 
     @property
     def report_path(self) -> Path:
@@ -100,6 +129,7 @@ class Settings(BaseSettings):
 
     @property
     def start_hour(self) -> datetime:
-        """First hour of the partition grid."""
-        default = RECORDED_FIRST_HOUR if self.provider == "recorded" else DEFAULT_FIRST_HOUR
-        return self.weather_start_hour or default
+        """First hour of the partition grid: the recording's own, else WEATHER_START_HOUR, else a fixed one."""
+        if self.provider == ProviderName.RECORDED:
+            return RECORDED_FIRST_HOUR
+        return self.weather_start_hour or DEFAULT_FIRST_HOUR

@@ -19,7 +19,7 @@ from weather_dagster.assets.bronze import bronze_key
 from weather_dagster.datasets import DATASETS, Dataset
 from weather_dagster.errors import ConfigurationError, WeatherError
 from weather_dagster.hours import HourRange
-from weather_dagster.partitions import POOL, range_tags
+from weather_dagster.partitions import range_tags
 from weather_dagster.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
@@ -27,6 +27,9 @@ INSTANCE_FILE = PROJECT / "dagster.yaml"
 WORKSPACE_FILE = PROJECT / "workspace.yaml"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster's console logger writes several lines an event; the CLI shows progress instead."""
+
+
+IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 class RunFailed(WeatherError):
@@ -52,7 +55,10 @@ class RunSummary:
 
 
 def prepare_dagster_home(settings: Settings) -> Path:
-    """Make the Dagster home with the project's ``dagster.yaml``, let DAGSTER_HOME name it, free it of dead runs.
+    """Make the provider's Dagster home with the project's ``dagster.yaml``, and free it of dead runs.
+
+    DAGSTER_HOME names it from here on. One that a person has set is left alone: it may be that of
+    another provider, or of another project.
 
     Raises:
         ConfigurationError: the folder cannot be written.
@@ -60,13 +66,10 @@ def prepare_dagster_home(settings: Settings) -> Path:
     home = settings.dagster_home_path
     try:
         home.mkdir(parents=True, exist_ok=True)
-        # A home of the user's own keeps its own file.
-        if settings.dagster_home is None or not (home / INSTANCE_FILE.name).exists():
-            shutil.copyfile(INSTANCE_FILE, home / INSTANCE_FILE.name)
+        shutil.copyfile(INSTANCE_FILE, home / INSTANCE_FILE.name)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot write the Dagster home {home}: {error.strerror}; "
-            "set WEATHER_HOME (or DAGSTER_HOME) to a folder that can be written"
+            f"cannot write the Dagster home {home}: {error.strerror}; set WEATHER_HOME to a folder that can be written"
         ) from None
     os.environ["DAGSTER_HOME"] = str(home)
     with DagsterInstance.get() as instance:
@@ -79,18 +82,12 @@ def release_dead_runs(instance: DagsterInstance) -> list[str]:
 
     A killed process cannot give back its slot in the pool, and every later run would wait for it for ever.
     """
-    storage = instance.event_log_storage
-    held = storage.get_concurrency_info(POOL)
-    released = []
-    for run_id in sorted({*held.active_run_ids, *held.pending_run_ids}):
-        run = instance.get_run_by_id(run_id)
-        if run and not run.is_finished:
-            if _is_alive(instance, run_id):
-                continue
-            instance.report_run_failed(run, "The process of this run is gone; run the same range again to complete it.")
-        storage.free_concurrency_slots_for_run(run_id)
-        released.append(run_id)
-    return released
+    unfinished = instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS))
+    dead = [r.dagster_run for r in unfinished if not _is_alive(instance, r.dagster_run.run_id)]
+    for run in dead:
+        instance.report_run_failed(run, "The process of this run is gone; run the same range again to complete it.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in dead]
 
 
 def _is_alive(instance: DagsterInstance, run_id: str) -> bool:
@@ -100,7 +97,9 @@ def _is_alive(instance: DagsterInstance, run_id: str) -> bool:
         pid = event.engine_event_data.metadata.get("pid") if event else None
         if pid is not None:
             try:
-                return psutil.Process(int(str(pid.value))).create_time() <= record.event_log_entry.timestamp
+                process = psutil.Process(int(str(pid.value)))
+                started_it = process.create_time() <= record.event_log_entry.timestamp
+                return started_it and process.status() != psutil.STATUS_ZOMBIE
             except psutil.NoSuchProcess:
                 return False
     return True
@@ -111,17 +110,20 @@ def run_hourly_weather(
     hours: HourRange,
     datasets: Sequence[Dataset],
     *,
+    places: Sequence[str],
+    logs: Path,
     on_progress: Callable[[str, int, int], None],
-    log: Path,
 ) -> RunSummary:
     """Run the job over ``hours`` as one run; ``on_progress(what, done, total)`` is called as it goes.
 
     Args:
         datasets: the bronze datasets to land; silver, gold and report are always refreshed.
-        log: file for what dbt prints.
+        places: ids of the only places to fetch; empty for all.
+        logs: folder for what dbt prints, a file a run.
 
     Raises:
         RunFailed: a step failed, or a blocking check did not pass.
+        KeyboardInterrupt: the run was interrupted.
     """
     job = definitions.resolve_job_def("hourly_weather")
     left_out = [bronze_key(d) for d in DATASETS.values() if d not in datasets]
@@ -138,10 +140,12 @@ def run_hourly_weather(
             on_progress(key.to_user_string() if key else "", done, total)
 
     run_id = str(uuid4())
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"{run_id}.log"
     with DagsterInstance.get() as instance, log.open("w", encoding="utf-8") as output, redirect_stdout(output):
         instance.add_event_listener(run_id, follow)
         result = job.execute_in_process(
-            run_config=QUIET,
+            run_config={**QUIET, "resources": {"places": {"config": {"ids": list(places)}}}},
             instance=instance,
             raise_on_error=False,
             run_id=run_id,
@@ -157,16 +161,26 @@ def run_hourly_weather(
         if not e.passed
     )
     if not result.success:
+        if _was_interrupted(result):
+            raise KeyboardInterrupt
         raise RunFailed(f"{_explain(result, failed)}\n  dbt's own output is in {log}")
     return RunSummary(result.run_id, failed, len(evaluations))
 
 
+def _step_failures(result: dg.ExecuteInProcessResult) -> list[dg.DagsterEvent]:
+    return [event for event in result.all_events if event.event_type == DagsterEventType.STEP_FAILURE]
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    errors = [event.step_failure_data.error for event in _step_failures(result)]
+    return any(error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__ for error in errors)
+
+
 def _explain(result: dg.ExecuteInProcessResult, failed: Sequence[FailedCheck]) -> str:
     lines = [f"run {result.run_id} failed"]
-    for event in result.all_events:
-        if event.event_type == DagsterEventType.STEP_FAILURE:
-            data = event.step_failure_data
-            told = data.user_failure_data.description if data.user_failure_data else None
-            lines.append(f"{event.step_key}: {told or (data.error.message.strip() if data.error else 'no message')}")
+    for event in _step_failures(result):
+        data = event.step_failure_data
+        told = data.user_failure_data.description if data.user_failure_data else None
+        lines.append(f"{event.step_key}: {told or (data.error.message.strip() if data.error else 'no message')}")
     lines += [f"{check.name} ({check.severity}): {check.description}" for check in failed]
     return "\n  ".join(lines)

@@ -7,7 +7,6 @@ what came is good, and the check names what is missing.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -20,8 +19,9 @@ from weather_dagster.locations import Location
 from weather_dagster.partitions import POOL, window_hours
 from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource, WeatherApiResource
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.weather_api.openweather import CURRENT_TOLERANCE
 
-READING_TOLERANCE = timedelta(minutes=30)
+READING_TOLERANCE = CURRENT_TOLERANCE
 """How far before its hour a reading may lie: the widest tolerance that an endpoint declares."""
 MAX_QUARANTINE_SHARE = 0.01
 EXAMPLES = 10

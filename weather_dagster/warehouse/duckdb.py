@@ -4,6 +4,7 @@ DuckDB locks its file for a whole process, readers included: open late, close ea
 that another process holds, and never keep a connection across a call to dbt.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,12 +15,14 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import stamina
+import tenacity
 
 from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Column, Dataset, Kind, Rejection
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
+
+_logger = logging.getLogger(__name__)
 
 LOCK_TIMEOUT = timedelta(seconds=30)
 """How long a second process waits for the file before it says who holds it."""
@@ -265,16 +268,7 @@ def open_warehouse(
         raise WarehouseError(f"there is no warehouse at {path} yet; `weather demo` or `weather backfill` makes it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in stamina.retry_context(
-            on=_is_lock_error,
-            attempts=None,
-            timeout=lock_timeout,
-            wait_initial=0.05,
-            wait_max=1,
-            wait_jitter=0.1,
-        ):
-            with attempt:
-                connection = duckdb.connect(path, read_only=read_only)
+        connection = _waiting_for_lock(path, lock_timeout)(duckdb.connect, path, read_only=read_only)
     except OSError as error:
         raise WarehouseError(
             f"cannot make the folder of the warehouse {path}: {error.strerror}; "
@@ -294,13 +288,27 @@ def open_warehouse(
         connection.close()
 
 
-def _is_lock_error(error: Exception) -> bool:
+def _waiting_for_lock(path: Path, timeout: timedelta) -> tenacity.Retrying:
+    def tell(state: tenacity.RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome:
+            _logger.warning("Waiting: %s", _explain(path, state.outcome.exception()))
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_lock_error),
+        stop=tenacity.stop_after_delay(timeout),
+        wait=tenacity.wait_exponential_jitter(initial=0.05, max=1, jitter=0.1),
+        before_sleep=tell,
+        reraise=True,
+    )
+
+
+def _is_lock_error(error: BaseException) -> bool:
     return isinstance(error, duckdb.IOException) and "lock" in str(error)
 
 
-def _explain(path: Path, error: duckdb.Error) -> str:
+def _explain(path: Path, error: BaseException | None) -> str:
     text = " ".join(str(error).split())
-    if _is_lock_error(error):
+    if error and _is_lock_error(error):
         holder = re.search(r"held in (.+?\(PID \d+\))", text)
         return (
             f"the warehouse {path} is locked by {holder[1] if holder else 'another process'}; "
