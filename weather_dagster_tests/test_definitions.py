@@ -5,15 +5,15 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 import pytest
-from dagster_dbt import DbtProject
 
 from weather_dagster.definitions import build_definitions
-from weather_dagster.environments import ENVIRONMENTS, resources_for
-from weather_dagster.errors import ConfigurationError
+from weather_dagster.environments import ENVIRONMENTS
 from weather_dagster.hours import floor_hour, utc_now
 from weather_dagster.partitions import hourly_grid, partition_key
-from weather_dagster.settings import Settings
+from weather_dagster.resources import DuckDBWarehouseResource
+from weather_dagster.settings import EnvironmentName, Settings
 from weather_dagster_tests.conftest import BIN, without_settings
 
 ROOT = Path(__file__).parents[1]
@@ -73,10 +73,16 @@ def test_the_job_is_the_whole_way(clean_environment: Path) -> None:
     assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == ASSETS
 
 
-def test_an_unknown_environment_is_refused_with_the_known_ones(clean_environment: Path) -> None:
-    project = DbtProject(project_dir=ROOT / "weather_dbt")
-    with pytest.raises(ConfigurationError, match=r"WEATHER_ENV is 'prod'; known environments: local"):
-        resources_for(Settings.load(weather_env="prod"), project)
+def test_every_environment_is_in_the_swap_table() -> None:
+    assert set(ENVIRONMENTS) == set(EnvironmentName)
+
+
+def test_a_connection_of_the_warehouse_resource_is_closed_when_the_work_fails(tmp_path: Path) -> None:
+    resource = DuckDBWarehouseResource(database=str(tmp_path / "w.duckdb"))
+    with pytest.raises(ZeroDivisionError), resource.get_connection() as connection:
+        _ = 1 / 0
+    with pytest.raises(duckdb.ConnectionException):
+        connection.execute("select 1")
 
 
 def test_an_override_replaces_a_resource_by_name(clean_environment: Path) -> None:

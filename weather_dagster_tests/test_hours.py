@@ -18,17 +18,21 @@ NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
         ("2026-11-25T13:00+01:00", NOON),
         ("2026-11-25 12:00", NOON),
         ("2026-11-25", datetime(2026, 11, 25, tzinfo=UTC)),
+        ("20261125", datetime(2026, 11, 25, tzinfo=UTC)),
     ],
 )
 def test_a_typed_hour_is_read_as_utc(text: str, expected: datetime) -> None:
     assert parse_hour(text, option="--from") == expected
 
 
-def test_a_bare_date_ends_a_range_with_its_last_hour() -> None:
-    assert parse_hour("2026-11-25", option="--to", last_of_day=True) == datetime(2026, 11, 25, 23, tzinfo=UTC)
+@pytest.mark.parametrize("text", ["2026-11-25", "20261125", "2026-W48-3"])
+def test_a_bare_date_ends_a_range_with_its_last_hour(text: str) -> None:
+    assert parse_hour(text, option="--to", last_of_day=True) == datetime(2026, 11, 25, 23, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-11-25T12:30", "2026-13-01", "", "2026-11-25T12:00:01"])
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2026-11-25T12:30", "2026-13-01", "", "2026-11-25T12:00:01", "0001-01-01T00:00+05:00"]
+)
 def test_what_is_no_utc_hour_is_refused_with_option_and_value(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"--from is '.*', which is no UTC hour") as refused:
         parse_hour(text, option="--from")

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from weather_dagster.errors import ConfigurationError
-from weather_dagster.locations import Location, load_locations
+from weather_dagster.locations import Location, load_locations, select_locations
 from weather_dagster.settings import RECORDED_LOCATIONS
 
 PLACE = "{id: here, name: Here, country: FR, latitude: 1, longitude: 2, time_zone: Europe/Paris}"
@@ -46,7 +46,11 @@ def test_the_recorded_airports_are_a_places_file() -> None:
         (f"[{PLACE.replace('longitude: 2', 'longitude: -181')}]", r"entry 1 \('here'\): longitude is -181: .*-180"),
         (f"[{PLACE.replace('Europe/Paris', 'Europe/Pari')}]", r"time_zone is 'Europe/Pari': .*IANA"),
         (f"[{PLACE.replace('id: here', 'id: Not An Id')}]", r"entry 1 \('Not An Id'\): id is 'Not An Id'"),
-        (f"[{PLACE}, {{id: there}}]", r"entry 2 \('there'\): name is"),
+        (f"[{PLACE}, {{id: there}}]", r"entry 2 \('there'\): name is missing"),
+        (f"[{PLACE.replace('Europe/Paris', 'CET')}]", r"time_zone is 'CET': .*by region"),
+        (f"[{PLACE.replace('country: FR', 'country: NO')}]", r"country is False: .*quote"),
+        (f"[{PLACE.replace('latitude: 1', 'latitude: true')}]", r"latitude is True: "),
+        (f"[{PLACE.replace('name: Here', 'name: ' + repr('  '))}]", r"name is '  ': "),
         ("[3]", r"entry 1: entry is 3"),
         ("{}", r"holds no list under `locations:`"),
         ("[", r"is no YAML"),
@@ -63,3 +67,11 @@ def test_a_broken_places_file_is_refused_with_file_entry_and_value(tmp_path: Pat
 def test_a_missing_places_file_is_named_with_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.yaml.*WEATHER_LOCATIONS"):
         load_locations(tmp_path / "nowhere.yaml")
+
+
+def test_places_are_chosen_by_id_and_an_unknown_id_is_refused_with_the_known_ones() -> None:
+    places = load_locations()
+    assert [place.id for place in select_locations(places, ["quito", "lyon", "quito"])] == ["quito", "lyon"]
+    assert select_locations(places, []) == places
+    with pytest.raises(ConfigurationError, match=r"no place has the id 'atlantis'; known places: lyon, .*mid_atlantic"):
+        select_locations(places, ["lyon", "atlantis"])

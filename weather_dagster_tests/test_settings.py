@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from weather_dagster.errors import ConfigurationError
-from weather_dagster.settings import Settings
+from weather_dagster.settings import RECORDED_FIRST_HOUR, RECORDED_LOCATIONS, ProviderName, Settings
 
 
 def test_without_any_setting_the_simulator_serves(clean_environment: Path) -> None:
@@ -55,6 +55,41 @@ def test_a_start_that_is_no_hour_is_refused_by_name(clean_environment: Path, mon
     monkeypatch.setenv("WEATHER_START_HOUR", "soon")
     with pytest.raises(ConfigurationError, match="WEATHER_START_HOUR is 'soon'"):
         Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("WEATHER_PROVIDER", ("openweather", "simulator", "recorded")), ("WEATHER_ENV", ("local",))],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(
+    clean_environment: Path, monkeypatch: pytest.MonkeyPatch, name: str, known: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv(name, "moon")
+    with pytest.raises(ConfigurationError, match=f"{name} is 'moon'; known names: {', '.join(known)}"):
+        Settings.load()
+
+
+def test_the_recording_keeps_its_own_places_and_hours(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEATHER_LOCATIONS", "mine.yaml")
+    monkeypatch.setenv("WEATHER_START_HOUR", "2026-01-01")
+    recorded = Settings.load(weather_provider="recorded")
+    assert recorded.locations_path == RECORDED_LOCATIONS
+    assert recorded.start_hour == RECORDED_FIRST_HOUR
+    assert Settings.load().locations_path == clean_environment / "mine.yaml"
+
+
+def test_a_tilde_is_the_home_of_the_person(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEATHER_HOME", "~/weather")
+    assert Settings.load().home == Path.home() / "weather" / "simulator"
+
+
+def test_a_dagster_home_of_the_persons_own_is_not_taken_for_a_providers(
+    clean_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(clean_environment / "mine"))
+    homes = {Settings.load(weather_provider=name).dagster_home_path for name in ProviderName}
+    assert len(homes) == 3
+    assert clean_environment / "mine" not in homes
 
 
 def test_an_empty_variable_is_no_setting(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -296,7 +296,7 @@ def _waiting_for_lock(path: Path, timeout: timedelta) -> tenacity.Retrying:
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_lock_error),
         stop=tenacity.stop_after_delay(timeout),
-        wait=tenacity.wait_exponential_jitter(initial=0.05, max=1, jitter=0.1),
+        wait=tenacity.wait_exponential_jitter(multiplier=0.05, max=1, jitter=0.1),
         before_sleep=tell,
         reraise=True,
     )

@@ -1,5 +1,6 @@
 """What a person gets who makes a mistake, or whose provider fails: one message, exit code 1, nothing half written."""
 
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from weather_dagster.hours import floor_hour, format_hour, utc_now
 from weather_dagster.simulator.faults import Fault
-from weather_dagster_tests.conftest import KEY, Provider, Weather
+from weather_dagster_tests.conftest import BIN, KEY, Provider, Weather, without_settings
 from weather_dagster_tests.warehouse.test_duckdb import hold
 
 pytestmark = pytest.mark.integration
@@ -38,9 +39,24 @@ def test_an_unknown_provider_is_refused_with_the_known_ones(weather: Weather, co
     assert_refused(refused, "WEATHER_PROVIDER", "'accuweather'", "openweather", "simulator", "recorded")
 
 
-def test_an_unknown_environment_is_refused_with_the_known_ones(weather: Weather) -> None:
-    refused = weather("backfill", *RANGE, WEATHER_PROVIDER="simulator", WEATHER_ENV="moon")
-    assert_refused(refused, "WEATHER_ENV is 'moon'", "local")
+@pytest.mark.parametrize("command", [("ingest", *RANGE), ("backfill", *RANGE), ("report",), ("locations", "list")])
+def test_an_unknown_environment_is_refused_with_the_known_ones(weather: Weather, command: tuple[str, ...]) -> None:
+    assert_refused(weather(*command, WEATHER_ENV="moon"), "WEATHER_ENV is 'moon'", "local")
+
+
+@pytest.mark.parametrize("command", ["ingest", "backfill"])
+def test_an_unknown_place_is_refused_with_the_known_ones(weather: Weather, command: str) -> None:
+    assert_refused(weather(command, *RANGE, "--place", "atlantis"), "no place has the id 'atlantis'", "lyon")
+
+
+@pytest.mark.parametrize("command", ["ingest", "backfill"])
+def test_a_place_alone_can_be_asked_for(weather: Weather, tmp_path: Path, command: str) -> None:
+    result = weather(command, *RANGE, "--place", "lyon", "--place", "quito")
+    assert result.returncode == 0, result.stderr
+    assert "WARN" not in result.stdout
+    with duckdb.connect(tmp_path / ".weather" / "simulator" / "warehouse.duckdb") as connection:
+        places = connection.execute("select distinct location_id from bronze.observations order by all").fetchall()
+    assert places == [("lyon",), ("quito",)]
 
 
 def test_an_unknown_plan_is_refused_with_the_known_ones(weather: Weather) -> None:
@@ -65,8 +81,9 @@ def test_an_hour_of_the_future_is_refused(weather: Weather, command: str) -> Non
     assert_refused(refused, "2999-01-01T00:00", "future")
 
 
-def test_an_hour_before_the_grid_is_refused_with_the_setting_that_moves_it(weather: Weather) -> None:
-    refused = weather("backfill", "--from", "2001-01-01T00:00", "--to", "2001-01-01T05:00")
+@pytest.mark.parametrize("command", ["ingest", "backfill"])
+def test_an_hour_before_the_grid_is_refused_with_the_setting_that_moves_it(weather: Weather, command: str) -> None:
+    refused = weather(command, "--from", "2001-01-01T00:00", "--to", "2001-01-01T05:00")
     assert_refused(refused, "2001-01-01T00:00", "2025-01-01T00:00", "WEATHER_START_HOUR")
 
 
@@ -101,7 +118,43 @@ def test_a_locked_warehouse_says_who_holds_it(weather: Weather, tmp_path: Path) 
     with hold(path, 60) as holder:
         refused = weather("ingest", *RANGE, WEATHER_DUCKDB_PATH=str(path))
         holder.kill()
+    assert refused.stderr.startswith("WARNING Waiting: ")
+    assert refused.stderr.count("Waiting: ") == 1
+    refused.stderr = refused.stderr[refused.stderr.index("Error:") :]
     assert_refused(refused, "w.duckdb is locked by", f"PID {holder.pid}")
+
+
+def test_dbt_by_hand_waits_for_a_locked_warehouse_and_says_who_holds_it(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    environment = {**without_settings(), "WEATHER_DUCKDB_PATH": str(path)}
+    with hold(path, 60) as holder:
+        refused = subprocess.run(
+            [BIN / "weather-dbt", "build"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        holder.kill()
+    assert refused.returncode == 1
+    assert f"PID {holder.pid}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_dbt_by_hand_builds_empty_tables_where_nothing_was_landed(tmp_path: Path) -> None:
+    environment = {**without_settings(), "WEATHER_HOME": str(tmp_path / "new")}
+    built = subprocess.run(
+        [BIN / "weather-dbt", "--quiet", "build", "--exclude-resource-type", "unit_test"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    with duckdb.connect(tmp_path / "new" / "simulator" / "warehouse.duckdb") as connection:
+        assert connection.execute("select count(*) from gold.hourly_weather").fetchall() == [(0,)]
+
+
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(weather: Weather, tmp_path: Path) -> None:
+    place = "{id: bay, name: 'Bay [/north]', country: FR, latitude: 1, longitude: 2, time_zone: Europe/Paris}"
+    (tmp_path / "places.yaml").write_text(f"locations: [{place}]", encoding="utf-8")
+    for command in (("locations", "list"), ("backfill", *RANGE)):
+        result = weather(*command, WEATHER_LOCATIONS="places.yaml")
+        assert result.returncode == 0, result.stderr
+        assert "Bay [/north]" in result.stdout
 
 
 @pytest.mark.parametrize(
