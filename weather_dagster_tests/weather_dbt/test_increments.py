@@ -182,8 +182,8 @@ FAULTS = {
     ),
     "days of a former zone stay": (
         "macros/increments.sql",
-        "where not exists (",
-        "where false and not exists (",
+        "where exists (",
+        "where false and exists (",
     ),
     "a day is made of its fresh hours": (
         "models/gold/daily_weather.sql",

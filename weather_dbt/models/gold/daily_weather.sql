@@ -1,6 +1,6 @@
 {{ config(
     unique_key=['location_id', 'local_date'],
-    post_hook="{{ forget_former_zones(ref('hourly_weather')) }}",
+    pre_hook="{{ forget_former_zones(ref('hourly_weather')) }}",
 ) }}
 
 {%- set degree_day_base_c = 18 %}
