@@ -6,7 +6,7 @@
     case
         when {{ temperature_c }} < -40 or {{ temperature_c }} > 50 or {{ humidity_pct }} <= 0 then null
         when {{ humidity_pct }} >= 100 then {{ temperature_c }}
-        else 243.04 * ({{ gamma }}) / (17.625 - ({{ gamma }}))
+        else {{ rounded('243.04 * (' ~ gamma ~ ') / (17.625 - (' ~ gamma ~ '))', 6) }}
     end
 {%- endmacro %}
 
@@ -16,7 +16,7 @@
     {%- set t = '(' ~ temperature_c ~ ' * 1.8 + 32)' -%}
     {%- set h = '(case when ' ~ humidity_pct ~ ' > 100 then 100 else ' ~ humidity_pct ~ ' end)' -%}
     {%- set simple -%} (0.5 * ({{ t }} + 61 + ({{ t }} - 68) * 1.2 + {{ h }} * 0.094)) {%- endset -%}
-    (
+    {%- set fahrenheit %}
         case
             when {{ temperature_c }} * 1.8 + 32 <= 40 then null
             when {{ simple }} < 80 then {{ simple }}
@@ -32,8 +32,9 @@
                         then ({{ h }} - 85) / 10.0 * (87 - {{ t }}) / 5.0
                     else 0
                 end
-        end - 32
-    ) / 1.8
+        end
+    {%- endset %}
+    {{ rounded('(' ~ fahrenheit ~ ' - 32) / 1.8', 6) }}
 {%- endmacro %}
 
 
@@ -42,7 +43,7 @@
     {%- set v -%} power({{ wind_speed_ms }} * 3.6, 0.16) {%- endset -%}
     case
         when {{ temperature_c }} <= 10 and {{ wind_speed_ms }} * 3.6 > 4.8
-            then 13.12 + 0.6215 * {{ temperature_c }} - 11.37 * {{ v }} + 0.3965 * {{ temperature_c }} * {{ v }}
+            then {{ rounded('13.12 + 0.6215 * ' ~ temperature_c ~ ' - 11.37 * ' ~ v ~ ' + 0.3965 * ' ~ temperature_c ~ ' * ' ~ v, 6) }}
     end
 {%- endmacro %}
 
