@@ -11,14 +11,18 @@
 {%- endmacro %}
 
 
-{# Heat index, °C. NWS: the simple formula, and from 80 °F of it up the Rothfusz regression with its two adjustments. #}
+{#
+    Heat index, °C. NWS: the simple formula, and from 80 °F of it up the Rothfusz regression with its two
+    adjustments. NWS says that the regression is not valid beyond the data of Steadman that it was fitted to. It
+    shows none above 137 °F in its chart, so what would round to more is null here.
+#}
 {% macro heat_index_c(temperature_c, humidity_pct) %}
     {%- set t = '(' ~ temperature_c ~ ' * 1.8 + 32)' -%}
     {%- set h = '(case when ' ~ humidity_pct ~ ' > 100 then 100 else ' ~ humidity_pct ~ ' end)' -%}
     {%- set simple -%} (0.5 * ({{ t }} + 61 + ({{ t }} - 68) * 1.2 + {{ h }} * 0.094)) {%- endset -%}
     {%- set fahrenheit %}
         case
-            when {{ temperature_c }} * 1.8 + 32 <= 40 then null
+            when {{ t }} <= 40 then null
             when {{ simple }} < 80 then {{ simple }}
             else
                 -42.379 + 2.04901523 * {{ t }} + 10.14333127 * {{ h }} - 0.22475541 * {{ t }} * {{ h }}
@@ -34,7 +38,10 @@
                 end
         end
     {%- endset %}
-    {{ rounded('(' ~ fahrenheit ~ ' - 32) / 1.8', 6) }}
+    case
+        when {{ fahrenheit }} < 137.5
+            then {{ rounded('(' ~ fahrenheit ~ ' - 32) / 1.8', 6) }}
+    end
 {%- endmacro %}
 
 
