@@ -71,9 +71,27 @@ def test_an_old_bad_row_fails_its_own_loads_and_not_every_later_one(dbt: Dbt, tm
     with pytest.raises(AssertionError, match="gold_hourly_weather_within_plausible_limits"):
         dbt(warehouse, *checks)
     with open_warehouse(warehouse) as bronze:
-        bronze.connection.execute("update bronze.loads set load_id = 1001")
+        bronze.connection.execute("update bronze.loads set load_id = 100")
         land(bronze, OBSERVATIONS, [{"location_id": "a", "valid_hour_utc": hour + HOUR}], [place("a")])
     dbt(warehouse, "run")
     dbt(warehouse, *checks)
     with pytest.raises(AssertionError, match="silver_observations_within_plausible_limits"):
         dbt(warehouse, "build", "--full-refresh")
+
+
+@pytest.mark.integration
+def test_a_fresh_row_is_not_unique_beside_an_old_one(dbt: Dbt, tmp_path: Path) -> None:
+    warehouse = tmp_path / "warehouse.duckdb"
+    checks = ("test", "--select", "hourly_weather,test_type:data")
+    hour = datetime(2026, 6, 1, tzinfo=UTC)
+    with open_warehouse(warehouse) as bronze:
+        land(bronze, OBSERVATIONS, [{"location_id": "a", "valid_hour_utc": hour}], [place("a")])
+    dbt(warehouse, "run")
+    dbt(warehouse, *checks)
+    with duckdb.connect(warehouse) as connection:
+        connection.execute("update gold.hourly_weather set load_id = 200")
+        connection.execute(
+            "insert into gold.hourly_weather from (select * replace (1 as load_id) from gold.hourly_weather)"
+        )
+    with pytest.raises(AssertionError, match="gold_hourly_weather_key_is_unique"):
+        dbt(warehouse, *checks)
