@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from weather_dagster.datasets import OBSERVATIONS
+from weather_dagster.datasets import FORECASTS, OBSERVATIONS
 from weather_dagster.hours import HOUR
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.weather_dbt.bronze import land, place
@@ -213,6 +213,37 @@ def test_the_heat_index_ends_where_the_chart_of_the_weather_service_ends(query: 
         assert (value is None) == (wanted is None), (temperature, humidity, value)
         if wanted is not None:
             assert value == pytest.approx(wanted, abs=1), (temperature, humidity)
+
+
+def test_a_forecast_is_of_the_first_provider_and_its_newest_version(dbt: Dbt, tmp_path: Path) -> None:
+    def steps(provider: str, first: float) -> list[dict[str, Any]]:
+        return [
+            {
+                "location_id": "a", "provider": provider, "issued_hour_utc": DAY + 23 * HOUR,
+                "valid_hour_utc": DAY + (23 + lead) * HOUR, "temperature_c": first + lead,
+            }
+            for lead in (0, 3, 27)
+        ]  # fmt: skip
+
+    warehouse = tmp_path / "warehouse.duckdb"
+    later = {**steps("simulator", 0)[1], "issued_hour_utc": DAY + 25 * HOUR}
+    with open_warehouse(warehouse) as bronze:
+        for rows in (
+            steps("simulator", 100), steps("openweather", 200)[:1], steps("openweather", 300)[:1],
+            steps("simulator", 400)[:2], [later],
+        ):  # fmt: skip
+            land(bronze, FORECASTS, rows, [place("a")])
+    dbt(warehouse, "run", "--select", "forecasts")
+    with duckdb.connect(warehouse, read_only=True) as connection:
+        found = connection.sql(
+            "select lead_hours, provider, temperature_c, load_id from silver.forecasts order by 1"
+        ).fetchall()
+    assert found == [
+        (0, "openweather", 300.0, 4),
+        (1, "simulator", 3.0, 5),
+        (3, "simulator", 403.0, 4),
+        (27, "simulator", 127.0, 1),
+    ]
 
 
 def test_nothing_shows_a_negative_zero(dbt: Dbt, tmp_path: Path) -> None:
