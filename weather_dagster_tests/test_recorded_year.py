@@ -94,20 +94,46 @@ def test_local_days_agree_with_an_independent_computation(year: DuckDBWarehouse,
     for (place, hour), row in recorded.items():
         days[place, hour.astimezone(ZONE).date()].append(row)
     rows = year.query(
-        "select location_id, local_date, hours_present, hours_expected, temperature_mean_c, temperature_max_c,"
-        " heating_degree_days, precipitation_mm, wind_direction_mean_deg from gold.daily_weather"
+        "select location_id, local_date, hours_present, hours_expected, temperature_hours, precipitation_hours_present,"
+        " snow_mm, temperature_mean_c, temperature_min_c, temperature_max_c, heating_degree_days, humidity_mean_pct,"
+        " pressure_mean_hpa, wind_speed_mean_ms, wind_speed_max_ms, wind_gust_max_ms, precipitation_mm, rain_mm,"
+        " wind_direction_mean_deg from gold.daily_weather"
     )
     assert {(place, day) for place, day, *_ in rows} == set(days)
-    for place, day, present, expected, mean, highest, heating, precipitation, direction in rows:
+    for place, day, present, expected, with_temperature, with_precipitation, snow, *measures, direction in rows:
         hours = days[place, day]
         midnights = (datetime(d.year, d.month, d.day, tzinfo=ZONE) for d in (day, day + timedelta(days=1)))
         first, end = (midnight.astimezone(UTC) for midnight in midnights)
         assert (present, expected) == (len(hours), (end - first) / HOUR)
-        temperatures = [h["temperature_c"] for h in hours if h["temperature_c"] is not None]
-        assert mean == pytest.approx(fmean(temperatures), abs=1e-6)
-        assert highest == pytest.approx(max(temperatures), abs=1e-6)
-        assert heating == pytest.approx(fmean(max(0, 18 - t) for t in temperatures), abs=1e-6)
-        assert precipitation == pytest.approx(sum(h["precipitation_mm"] or 0 for h in hours), abs=1e-6)
+        temperatures, humidities, pressures, winds, gusts, rains = (
+            [h[name] for h in hours if h[name] is not None]
+            for name in (
+                "temperature_c",
+                "humidity_pct",
+                "pressure_hpa",
+                "wind_speed_ms",
+                "wind_gust_ms",
+                "precipitation_mm",
+            )
+        )
+        winds = [wind for wind in winds if wind < 115]
+        assert (with_temperature, with_precipitation, snow) == (len(temperatures), len(rains), 0.0)
+        assert measures == pytest.approx(
+            [
+                fmean(temperatures),
+                min(temperatures),
+                max(temperatures),
+                fmean(max(0, 18 - t) for t in temperatures),
+                fmean(humidities),
+                fmean(pressures) if pressures else None,
+                fmean(winds),
+                max(winds),
+                max(gusts, default=None),
+                sum(rains),
+                sum(rains),
+            ],
+            abs=1e-6,
+        )
         angles = [
             math.radians(h["wind_direction_deg"])
             for h in hours

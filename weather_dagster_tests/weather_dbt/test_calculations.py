@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from weather_dagster.datasets import OBSERVATIONS
+from weather_dagster.datasets import FORECASTS, OBSERVATIONS
 from weather_dagster.hours import HOUR
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.weather_dbt.bronze import land, place
@@ -20,6 +20,14 @@ pytestmark = pytest.mark.integration
 
 CASES = Path(__file__).parents[1] / "cases"
 DAY = datetime(2026, 6, 1, tzinfo=UTC)
+# The heat index chart of the National Weather Service at its upper end: °F, %, heat index in °F. None is for empty
+# cells, and for air that lies beyond the chart.
+CHART = [
+    (86, 100, 112), (88, 100, 121), (90, 100, 132), (92, 90, 131), (94, 85, 135), (96, 75, 132), (98, 70, 134),
+    (100, 65, 136), (102, 60, 137), (104, 55, 137), (106, 50, 137), (108, 45, 137), (110, 40, 136),
+    (92, 100, None), (94, 90, None), (96, 80, None), (98, 75, None), (100, 70, None), (102, 65, None),
+    (104, 60, None), (106, 55, None), (108, 50, None), (110, 45, None), (113, 100, None), (122, 60, None),
+]  # fmt: skip
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -67,6 +75,11 @@ def bronze_rows() -> dict[str, tuple[str, list[dict[str, Any]]]]:
             for n, row in enumerate(case("C22")[kind])
         ]
         places[f"c22_{kind}"] = ("UTC", rows)
+    rows = [
+        {"valid_hour_utc": DAY + n * HOUR, "temperature_c": (f - 32) / 1.8, "humidity_pct": h}
+        for n, (f, h, _) in enumerate(CHART)
+    ]
+    places["chart"] = ("UTC", rows)
     return places
 
 
@@ -191,6 +204,46 @@ def test_derived_values_agree_with_their_tables_and_are_null_outside(query: Quer
     for (value,), wanted in zip(rows, expected, strict=True):
         if wanted is not None:
             assert value == pytest.approx(wanted, abs=0.1)
+
+
+def test_the_heat_index_ends_where_the_chart_of_the_weather_service_ends(query: Query) -> None:
+    rows = query("select heat_index_c from gold.hourly_weather where location_id = 'chart' order by valid_hour_utc")
+    found = [None if celsius is None else celsius * 1.8 + 32 for (celsius,) in rows]
+    for (temperature, humidity, wanted), value in zip(CHART, found, strict=True):
+        assert (value is None) == (wanted is None), (temperature, humidity, value)
+        if wanted is not None:
+            assert value == pytest.approx(wanted, abs=1), (temperature, humidity)
+
+
+def test_a_forecast_is_of_the_first_provider_and_its_newest_version(dbt: Dbt, tmp_path: Path) -> None:
+    def steps(provider: str, first: float) -> list[dict[str, Any]]:
+        return [
+            {
+                "location_id": "a", "provider": provider, "issued_hour_utc": DAY + 23 * HOUR,
+                "valid_hour_utc": DAY + (23 + lead) * HOUR, "temperature_c": first + lead,
+            }
+            for lead in (0, 3, 27)
+        ]  # fmt: skip
+
+    warehouse = tmp_path / "warehouse.duckdb"
+    later = {**steps("simulator", 0)[1], "issued_hour_utc": DAY + 25 * HOUR}
+    with open_warehouse(warehouse) as bronze:
+        for rows in (
+            steps("simulator", 100), steps("openweather", 200)[:1], steps("openweather", 300)[:1],
+            steps("simulator", 400)[:2], [later],
+        ):  # fmt: skip
+            land(bronze, FORECASTS, rows, [place("a")])
+    dbt(warehouse, "run", "--select", "forecasts")
+    with duckdb.connect(warehouse, read_only=True) as connection:
+        found = connection.sql(
+            "select lead_hours, provider, temperature_c, load_id from silver.forecasts order by 1"
+        ).fetchall()
+    assert found == [
+        (0, "openweather", 300.0, 4),
+        (1, "simulator", 3.0, 5),
+        (3, "simulator", 403.0, 4),
+        (27, "simulator", 127.0, 1),
+    ]
 
 
 def test_nothing_shows_a_negative_zero(dbt: Dbt, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from weather_dagster_tests.weather_dbt import generated
 from weather_dagster_tests.weather_dbt.bronze import land, place
 from weather_dagster_tests.weather_dbt.conftest import Dbt
 
+# Names of column types that DuckDB and Postgres both know; a contract cannot choose by engine.
+SHARED_TYPES = {"varchar", "bigint", "float8", "boolean", "date", "timestamp", "timestamptz"}
 REGENERATE = "run: python -m weather_dagster_tests.weather_dbt.generated"
 
 
@@ -43,8 +45,9 @@ def test_every_model_is_described_and_every_column_of_its_table_too(dbt: Dbt, tm
     with duckdb.connect(warehouse, read_only=True) as connection:
         for model in models:
             table = connection.sql(f"describe {model.schema}.{model.name}").fetchall()
-            types = {name: kind.replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ").lower() for name, kind, *_ in table}
-            assert types == {c.name: c.data_type for c in model.columns.values()}
+            types = {name: kind for name, kind, *_ in table}
+            assert types == {c.name: str(duckdb.sqltype(c.data_type)) for c in model.columns.values()}
+            assert SHARED_TYPES.issuperset(c.data_type for c in model.columns.values())
             assert model.description
             assert all(c.description for c in model.columns.values())
             assert model.config.contract.enforced == (model.schema == "gold")
@@ -68,9 +71,27 @@ def test_an_old_bad_row_fails_its_own_loads_and_not_every_later_one(dbt: Dbt, tm
     with pytest.raises(AssertionError, match="gold_hourly_weather_within_plausible_limits"):
         dbt(warehouse, *checks)
     with open_warehouse(warehouse) as bronze:
-        bronze.connection.execute("update bronze.loads set load_id = 1001")
+        bronze.connection.execute("update bronze.loads set load_id = 100")
         land(bronze, OBSERVATIONS, [{"location_id": "a", "valid_hour_utc": hour + HOUR}], [place("a")])
     dbt(warehouse, "run")
     dbt(warehouse, *checks)
     with pytest.raises(AssertionError, match="silver_observations_within_plausible_limits"):
         dbt(warehouse, "build", "--full-refresh")
+
+
+@pytest.mark.integration
+def test_a_fresh_row_is_not_unique_beside_an_old_one(dbt: Dbt, tmp_path: Path) -> None:
+    warehouse = tmp_path / "warehouse.duckdb"
+    checks = ("test", "--select", "hourly_weather,test_type:data")
+    hour = datetime(2026, 6, 1, tzinfo=UTC)
+    with open_warehouse(warehouse) as bronze:
+        land(bronze, OBSERVATIONS, [{"location_id": "a", "valid_hour_utc": hour}], [place("a")])
+    dbt(warehouse, "run")
+    dbt(warehouse, *checks)
+    with duckdb.connect(warehouse) as connection:
+        connection.execute("update gold.hourly_weather set load_id = 200")
+        connection.execute(
+            "insert into gold.hourly_weather from (select * replace (1 as load_id) from gold.hourly_weather)"
+        )
+    with pytest.raises(AssertionError, match="gold_hourly_weather_key_is_unique"):
+        dbt(warehouse, *checks)

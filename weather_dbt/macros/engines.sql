@@ -3,7 +3,13 @@
     an engine that differs gets its own variant here, and the models stay as they are.
 #}
 
-{# Naive timestamp that clocks in an IANA zone show at an instant; the session's zone has no part in it. #}
+{#
+    Naive timestamp that clocks in an IANA zone show at an instant; the session's zone has no part in it.
+
+    The rules of the zones are the engine's own: ICU's in DuckDB, tzdata in Postgres. They can differ from
+    each other and from Python's where a law is recent (America/Vancouver from November 2026, say), and what
+    was stored stays as it was. After an update of the engine or its tzdata: dbt build --full-refresh.
+#}
 {% macro local_time(zone, instant) %}{{ return(adapter.dispatch('local_time')(zone, instant)) }}{% endmacro %}
 
 {% macro default__local_time(zone, instant) %}timezone({{ zone }}, {{ instant }}){% endmacro %}
@@ -55,13 +61,32 @@
 {% macro default__comma_list(column) %}string_agg(distinct {{ column }}, ',' order by {{ column }}){% endmacro %}
 
 
-{# A double rounded to a number of decimals, as a double. #}
+{#
+    Sum and mean of doubles, as aggregate or over a named window.
+
+    Doubles add up to other last digits in another order, and neither a scan nor a window has a fixed one. So
+    they are added as decimals, which is exact: any order, increment or refresh gives the same double. Nine
+    decimals are more than any measure has; a term can be up to a thousand million.
+#}
+{% macro total(value, over=none) -%}
+    cast(sum(cast({{ value }} as decimal(18, 9))){{ ' over ' ~ over if over }} as {{ double_type() }})
+{%- endmacro %}
+
+{% macro mean(value, over=none) -%}
+    ({{ total(value, over) }} / nullif(count({{ value }}){{ ' over ' ~ over if over }}, 0))
+{%- endmacro %}
+
+
+{#
+    A double rounded to a number of decimals, as a double. What comes out of sin, ln or power is rounded:
+    its last digits belong to the mathematics library of the engine.
+#}
 {% macro rounded(value, decimals) %}{{ return(adapter.dispatch('rounded')(value, decimals)) }}{% endmacro %}
 
-{% macro default__rounded(value, decimals) %}round({{ value }}, {{ decimals }}){% endmacro %}
+{% macro default__rounded(value, decimals) %}cast(cast({{ value }} as decimal(18, {{ decimals }})) as {{ double_type() }}){% endmacro %}
 
 
-{# Names of column types, for casts and contracts. #}
+{# Name of the double type, for casts. Contracts cannot call it: YAML knows no macros of ours, and spells it float8. #}
 {% macro double_type() %}{{ return(adapter.dispatch('double_type')()) }}{% endmacro %}
 
-{% macro default__double_type() %}double{% endmacro %}
+{% macro default__double_type() %}float8{% endmacro %}

@@ -66,16 +66,17 @@
 
 
 {#
-    Hook: deletes the local days of zones that a place no longer has. The days of its present zone were
-    recomputed with the change; a former day that the present zone does not have would stay for ever.
+    Hook before a model of local days: deletes the days of zones that a place no longer has. A changed zone
+    makes all hours of the place fresh, so the model computes all days of the present zone; a former day that
+    the present zone does not have would stay for ever.
 #}
 {% macro forget_former_zones(hours) %}
     {%- if is_incremental() -%}
     delete from {{ this }} as days
-    where not exists (
+    where exists (
         select 1
-        from (select distinct location_id, time_zone from {{ hours }}) as present
-        where present.location_id = days.location_id and present.time_zone = days.time_zone
+        from (select distinct location_id, time_zone from {{ hours }} where {{ is_fresh() }}) as present
+        where present.location_id = days.location_id and present.time_zone <> days.time_zone
     )
     {%- endif -%}
 {% endmacro %}

@@ -1,15 +1,25 @@
 {#
-    The rows that a data test reads. `where: fresh_loads` limits it to rows of the newest 1,000 loads, some
-    two weeks of hourly runs, so that the cost of a check does not grow with the store and one bad old row
-    does not fail every new hour. `dbt build --full-refresh` reads all rows.
+    Data tests of large tables read what landed lately, so that their cost does not grow with the store:
+    `where: fresh_loads` means rows of the newest 100 loads, which is about a day of hourly runs (each lands
+    up to three datasets).
+
+    A bad row fails its test in every run, and what depends on the model is skipped, until a newer version
+    repairs the row or 100 loads have passed. After that it is in the store and no test speaks of it:
+    a pass says that lately landed rows are good. `dbt build --full-refresh` tests all rows.
 #}
+{% macro fresh_loads(relation) -%}
+    {{ 'true' if flags.FULL_REFRESH else 'load_id > (select max(load_id) - 100 from ' ~ relation ~ ')' }}
+{%- endmacro %}
+
+
+{# dbt calls it for the rows that a data test reads. #}
 {% macro get_where_subquery(relation) -%}
     {%- set where = config.get('where', '') -%}
-    {%- if where == 'fresh_loads' -%}
-        {%- set where = none if flags.FULL_REFRESH else 'load_id > (select max(load_id) - 1000 from ' ~ relation ~ ')' -%}
-    {%- endif -%}
     {%- if not where -%}
         {% do return(relation) %}
+    {%- endif -%}
+    {%- if where == 'fresh_loads' -%}
+        {%- set where = fresh_loads(relation) -%}
     {%- endif -%}
     {% do return('(select * from ' ~ relation ~ ' where ' ~ where ~ ') as tested') %}
 {%- endmacro %}

@@ -6,19 +6,23 @@
     case
         when {{ temperature_c }} < -40 or {{ temperature_c }} > 50 or {{ humidity_pct }} <= 0 then null
         when {{ humidity_pct }} >= 100 then {{ temperature_c }}
-        else 243.04 * ({{ gamma }}) / (17.625 - ({{ gamma }}))
+        else {{ rounded('243.04 * (' ~ gamma ~ ') / (17.625 - (' ~ gamma ~ '))', 6) }}
     end
 {%- endmacro %}
 
 
-{# Heat index, °C. NWS: the simple formula, and from 80 °F of it up the Rothfusz regression with its two adjustments. #}
+{#
+    Heat index, °C. NWS: the simple formula, and from 80 °F of it up the Rothfusz regression with its two
+    adjustments. NWS says that the regression is not valid beyond the data of Steadman that it was fitted to. It
+    shows none above 137 °F in its chart, so what would round to more is null here.
+#}
 {% macro heat_index_c(temperature_c, humidity_pct) %}
     {%- set t = '(' ~ temperature_c ~ ' * 1.8 + 32)' -%}
     {%- set h = '(case when ' ~ humidity_pct ~ ' > 100 then 100 else ' ~ humidity_pct ~ ' end)' -%}
     {%- set simple -%} (0.5 * ({{ t }} + 61 + ({{ t }} - 68) * 1.2 + {{ h }} * 0.094)) {%- endset -%}
-    (
+    {%- set fahrenheit %}
         case
-            when {{ temperature_c }} * 1.8 + 32 <= 40 then null
+            when {{ t }} <= 40 then null
             when {{ simple }} < 80 then {{ simple }}
             else
                 -42.379 + 2.04901523 * {{ t }} + 10.14333127 * {{ h }} - 0.22475541 * {{ t }} * {{ h }}
@@ -32,8 +36,12 @@
                         then ({{ h }} - 85) / 10.0 * (87 - {{ t }}) / 5.0
                     else 0
                 end
-        end - 32
-    ) / 1.8
+        end
+    {%- endset %}
+    case
+        when {{ fahrenheit }} < 137.5
+            then {{ rounded('(' ~ fahrenheit ~ ' - 32) / 1.8', 6) }}
+    end
 {%- endmacro %}
 
 
@@ -42,7 +50,7 @@
     {%- set v -%} power({{ wind_speed_ms }} * 3.6, 0.16) {%- endset -%}
     case
         when {{ temperature_c }} <= 10 and {{ wind_speed_ms }} * 3.6 > 4.8
-            then 13.12 + 0.6215 * {{ temperature_c }} - 11.37 * {{ v }} + 0.3965 * {{ temperature_c }} * {{ v }}
+            then {{ rounded('13.12 + 0.6215 * ' ~ temperature_c ~ ' - 11.37 * ' ~ v ~ ' + 0.3965 * ' ~ temperature_c ~ ' * ' ~ v, 6) }}
     end
 {%- endmacro %}
 

@@ -1,6 +1,6 @@
 {{ config(
     unique_key=['location_id', 'local_date'],
-    post_hook="{{ forget_former_zones(ref('hourly_weather')) }}",
+    pre_hook="{{ forget_former_zones(ref('hourly_weather')) }}",
 ) }}
 
 {%- set degree_day_base_c = 18 %}
@@ -21,7 +21,15 @@ hours as (
         hourly.*,
         -- a calm has no direction
         case when wind_speed_ms > 0 then sin(radians(wind_direction_deg)) end as wind_sine,
-        case when wind_speed_ms > 0 then cos(radians(wind_direction_deg)) end as wind_cosine
+        case when wind_speed_ms > 0 then cos(radians(wind_direction_deg)) end as wind_cosine,
+        case
+            when temperature_c < {{ degree_day_base_c }} then {{ degree_day_base_c }} - temperature_c
+            when temperature_c is not null then 0
+        end as heating_degrees,
+        case
+            when temperature_c > {{ degree_day_base_c }} then temperature_c - {{ degree_day_base_c }}
+            when temperature_c is not null then 0
+        end as cooling_degrees
     from {{ ref('hourly_weather') }} as hourly
     {%- if is_incremental() %}
     inner join touched_days
@@ -73,33 +81,23 @@ days as (
         local_date,
 
         count(*) as hours_present,
-        avg(temperature_c) as temperature_mean_c,
+        {{ mean('temperature_c') }} as temperature_mean_c,
         min(temperature_c) as temperature_min_c,
         max(temperature_c) as temperature_max_c,
         count(temperature_c) as temperature_hours,
-        avg(humidity_pct) as humidity_mean_pct,
-        avg(pressure_hpa) as pressure_mean_hpa,
-        avg(wind_speed_ms) as wind_speed_mean_ms,
+        {{ mean('humidity_pct') }} as humidity_mean_pct,
+        {{ mean('pressure_hpa') }} as pressure_mean_hpa,
+        {{ mean('wind_speed_ms') }} as wind_speed_mean_ms,
         max(wind_speed_ms) as wind_speed_max_ms,
         max(wind_gust_ms) as wind_gust_max_ms,
-        avg(wind_sine) as wind_sine,
-        avg(wind_cosine) as wind_cosine,
-        sum(precipitation_mm) as precipitation_mm,
+        {{ mean('wind_sine') }} as wind_sine,
+        {{ mean('wind_cosine') }} as wind_cosine,
+        {{ total('precipitation_mm') }} as precipitation_mm,
         count(precipitation_mm) as precipitation_hours_present,
-        sum(rain_mm) as rain_mm,
-        sum(snow_mm) as snow_mm,
-        avg(
-            case
-                when temperature_c < {{ degree_day_base_c }} then {{ degree_day_base_c }} - temperature_c
-                when temperature_c is not null then 0
-            end
-        ) as heating_degree_days,
-        avg(
-            case
-                when temperature_c > {{ degree_day_base_c }} then temperature_c - {{ degree_day_base_c }}
-                when temperature_c is not null then 0
-            end
-        ) as cooling_degree_days,
+        {{ total('rain_mm') }} as rain_mm,
+        {{ total('snow_mm') }} as snow_mm,
+        {{ mean('heating_degrees') }} as heating_degree_days,
+        {{ mean('cooling_degrees') }} as cooling_degree_days,
 
         {{ comma_list('provider') }} as providers,
         max(load_id) as load_id

@@ -66,11 +66,11 @@ framed as (
         valid_hour_utc,
         utc_date,
         temperature_c,
-        avg(temperature_c) over last_3h as mean_3h_c,
+        {{ mean('temperature_c', over='last_3h') }} as mean_3h_c,
         count(temperature_c) over last_3h as hours_present_3h,
-        avg(temperature_c) over last_24h as mean_24h_c,
+        {{ mean('temperature_c', over='last_24h') }} as mean_24h_c,
         count(temperature_c) over last_24h as hours_present_24h,
-        avg(temperature_c) over last_7d as mean_7d_c,
+        {{ mean('temperature_c', over='last_7d') }} as mean_7d_c,
         count(temperature_c) over last_7d as hours_present_7d,
         max(load_id) over last_7d as load_id
     from needed_hours
