@@ -147,12 +147,14 @@ def ingest(from_: From, to: To, place: Place = None) -> None:
 @app.command()
 def report() -> None:
     """Make the HTML report again from what gold holds."""
+    from weather_dagster.locations import load_locations
     from weather_dagster.report.page import write_report
     from weather_dagster.warehouse.duckdb import open_warehouse
 
     settings = Settings.load()
+    watched = [place.id for place in load_locations(settings.locations_path)]
     with open_warehouse(settings.duckdb_path, read_only=True) as warehouse:
-        page = write_report(warehouse, settings.report_path, now=utc_now(), provider=settings.provider)
+        page = write_report(warehouse, settings.report_path, now=utc_now(), provider=settings.provider, watched=watched)
     out.print(f"Report written to {page}", highlight=False, soft_wrap=True)
 
 

@@ -1,5 +1,6 @@
 """What the report shows, read from gold, silver and the bronze ledgers. No words and no HTML here."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,9 @@ HOURLY_DAYS = 31
 
 QUARANTINE_SHOWN = 10
 """Newest entries of the quarantine that the page quotes."""
+
+MEAN_NEEDS_HOURS = {"24h": 12, "7d": 84}
+"""Hours with a temperature, half of the frame, below which a moving mean is left out: it would follow the hours."""
 
 CHARTED_POLLUTANTS = (PM2_5, PM10, OZONE, NITROGEN_DIOXIDE)
 
@@ -35,10 +39,13 @@ _TABLES = frozenset(
 _HOURLY = {
     "temperature_c": "round(weather.temperature_c, 1) + 0.0",
     "mean_3h_c": "round(averages.mean_3h_c, 1) + 0.0",
-    "mean_24h_c": "round(averages.mean_24h_c, 1) + 0.0",
-    "mean_7d_c": "round(averages.mean_7d_c, 1) + 0.0",
-    "rain_mm": "round(weather.rain_mm, 1) + 0.0",
-    "snow_mm": "round(weather.snow_mm, 1) + 0.0",
+    **{
+        f"mean_{frame}_c": f"case when averages.hours_present_{frame} >= {hours} "
+        f"then round(averages.mean_{frame}_c, 1) + 0.0 end"
+        for frame, hours in MEAN_NEEDS_HOURS.items()
+    },
+    "rain_mm": "round(weather.rain_mm, 2) + 0.0",
+    "snow_mm": "round(weather.snow_mm, 2) + 0.0",
     "wind_speed_ms": "round(weather.wind_speed_ms, 1) + 0.0",
     "wind_gust_ms": "round(weather.wind_gust_ms, 1) + 0.0",
     "wind_direction_deg": "weather.wind_direction_deg::integer",
@@ -63,12 +70,24 @@ _DAILY_MEASURES = (
 )
 
 
+# Sums of the same hours, taken hour by hour or day by day, differ in the last bits of a double alone.
+_TOTALS_SQL = ", ".join(
+    f"round(sum({name})::decimal(18, 3), 1)::double as {name}" for name in ("precipitation_mm", "rain_mm", "snow_mm")
+)
+
+
 @dataclass(frozen=True)
 class ReportData:
-    """Everything on the page. Places are in the order of their names; instants are aware, in UTC."""
+    """Everything on the page, for the watched places alone where nothing else is said.
+
+    Places are in the order of their names; instants are aware, in UTC.
+    """
 
     places: list[Row]
-    """location_id, name, country, time_zone, columns of gold.latest_conditions or None, air quality index."""
+    """location_id, name, country, time_zone, columns of gold.latest_conditions or None, and the newest air
+    quality index up to the hour of the reading, with its hour and provider."""
+    unwatched: list[str]
+    """Names of the places in the warehouse that are watched no longer."""
     first_hour: datetime | None
     """None when gold holds no hour at all."""
     last_hour: datetime | None
@@ -80,43 +99,73 @@ class ReportData:
     daily: dict[str, dict[str, list[Any]]]
     """By place, columnar: every local day from the place's first hour to the last hour of all places.
 
-    ``hours_in_period`` counts the hours of the day within that span: less than ``hours_expected`` on
-    its first and last day.
+    ``hours_in_period`` counts the hours of the day within that span: less than ``hours_in_day`` on the
+    first day, when it began late, and on the last, when it is not over yet.
     """
+    hourly_totals: dict[str, Row]
+    """By place: mm of precipitation, rain and snow, and wet hours, in the hours of ``hourly``; from unrounded
+    values."""
+    daily_totals: dict[str, Row]
+    """By place: mm of precipitation, rain and snow in the days of ``daily``; from unrounded values."""
     providers: dict[str, dict[str, int]]
-    """By place: provider -> hours in gold."""
+    """By place, watched or not: provider -> hours in gold."""
     rejected_fields: dict[str, dict[str, int]]
-    """By place: quantity -> hours whose value was implausible and is null in gold."""
+    """By place, watched or not: quantity -> hours whose value was implausible and is null in gold."""
     quarantined: dict[str, dict[str, int]]
-    """By place: reason -> entries of bronze.quarantine, of all datasets."""
+    """By place, watched or not: reason -> entries of bronze.quarantine, of all datasets."""
     newest_quarantined: list[Row]
+    """Of all places, watched or not."""
     loads: list[Row]
     """The newest load of each dataset."""
 
 
-def read_report_data(warehouse: DuckDBWarehouse) -> ReportData:
+def read_report_data(warehouse: DuckDBWarehouse, watched: Collection[str]) -> ReportData:
     """Read all that the page shows.
 
+    Args:
+        watched: ids of the places that are fetched now; the warehouse may hold others, and lack some.
+
     Raises:
-        WarehouseError: dbt has not built gold yet, or there is no place.
+        WarehouseError: dbt has not built gold yet, or it holds none of the places.
     """
     _require_tables(warehouse)
+    # Temporary: also a warehouse that is open for reading alone takes it.
+    warehouse.connection.execute(
+        "create or replace temp table watched as select * from bronze.locations where list_contains(?, location_id)",
+        [list(watched)],
+    )
     places = _rows(warehouse, _PLACES_SQL)
     if not places:
         raise WarehouseError(
-            "the warehouse holds no place yet; run `weather demo` or `weather backfill`, then this again"
+            "the warehouse holds none of the watched places yet; "
+            "run `weather demo` or `weather backfill`, then this again"
         )
     ((first_hour, last_hour),) = warehouse.query(
-        "select min(valid_hour_utc), max(valid_hour_utc) from gold.hourly_weather"
+        "select min(valid_hour_utc), max(valid_hour_utc) from gold.hourly_weather semi join watched using (location_id)"
     )
-    frames = _by_place(warehouse, _HOURLY_SQL, [HOURLY_DAYS * 24 - 1])
+    reach = [HOURLY_DAYS * 24 - 1]
+    frames = _by_place(warehouse, _HOURLY_SQL, reach)
     return ReportData(
         places=places,
+        unwatched=[
+            name
+            for (name,) in warehouse.query(
+                "select name from bronze.locations anti join watched using (location_id) order by name"
+            )
+        ],
         first_hour=first_hour,
         last_hour=last_hour,
         hourly={place: _break_where_clocks_go_back(columns) for place, columns in frames.items()},
         hourly_is_cut=first_hour is not None and (last_hour - first_hour).days >= HOURLY_DAYS,
         daily=_by_place(warehouse, _DAILY_SQL),
+        hourly_totals=_by_place(warehouse, _HOURLY_TOTALS_SQL, reach),
+        daily_totals=_by_place(
+            warehouse,
+            f"""
+            select location_id, {_TOTALS_SQL} from gold.daily_weather semi join watched using (location_id)
+            group by location_id
+            """,
+        ),
         providers=_counts(
             warehouse, "select location_id, provider, count(*) from gold.hourly_weather group by all order by 3 desc, 2"
         ),
@@ -143,7 +192,8 @@ def read_report_data(warehouse: DuckDBWarehouse) -> ReportData:
         loads=_rows(
             warehouse,
             """
-            select * from bronze.loads
+            select dataset, provider, load_id, first_hour_utc, last_hour_utc, rows_added, quarantined, landed_at_utc
+            from bronze.loads
             qualify row_number() over (partition by dataset order by load_id desc) = 1 order by dataset
             """,
         ),
@@ -162,68 +212,83 @@ def _require_tables(warehouse: DuckDBWarehouse) -> None:
 
 
 _PLACES_SQL = """
-    with newest_air as (
-        select location_id, max(valid_hour_utc) as air_quality_hour_utc,
-            arg_max(provider_aqi, valid_hour_utc) as provider_aqi,
-            arg_max(provider, valid_hour_utc) as air_quality_provider
-        from silver.air_quality where provider_aqi is not null group by location_id
+    with air as (
+        select location_id, max(air.valid_hour_utc) as air_quality_hour_utc,
+            arg_max(provider_aqi, air.valid_hour_utc) as provider_aqi,
+            arg_max(air.provider, air.valid_hour_utc) as air_quality_provider
+        from silver.air_quality as air join gold.latest_conditions as weather using (location_id)
+        where provider_aqi is not null and air.valid_hour_utc <= weather.valid_hour_utc
+        group by location_id
     )
     select place.location_id, place.name, place.country, place.time_zone,
         weather.* exclude (location_id, location_name, country, time_zone),
-        newest_air.* exclude (location_id)
-    from bronze.locations as place
+        air.* exclude (location_id)
+    from watched as place
     left join gold.latest_conditions as weather on weather.location_id = place.location_id
-    left join newest_air on newest_air.location_id = place.location_id
+    left join air on air.location_id = place.location_id
     order by place.name, place.location_id
 """
 
 # Weather and air quality share one frame of hours, so that a hole in either shows as a hole.
-_HOURLY_SQL = f"""
+_FRAME_SQL = """
     with hours as (
         select location_id, valid_hour_utc from gold.hourly_weather
         union all
         select location_id, valid_hour_utc from silver.air_quality
     ),
     spans as (
-        select location_id, min(valid_hour_utc) as first_hour, max(valid_hour_utc) as last_hour
-        from hours group by location_id
+        select location_id, time_zone, min(valid_hour_utc) as first_hour, max(valid_hour_utc) as last_hour
+        from hours join watched using (location_id) group by all
     ),
     frame as (
-        select location_id,
+        select location_id, time_zone,
             unnest(generate_series(greatest(first_hour, last_hour - to_hours(?)), last_hour, interval 1 hour))
                 as valid_hour_utc
         from spans
     )
+"""
+
+_HOURLY_SQL = f"""
+    {_FRAME_SQL}
     select frame.location_id,
-        list(strftime(timezone(place.time_zone, valid_hour_utc), '%Y-%m-%d %H:%M') order by valid_hour_utc) as time,
+        list(strftime(timezone(frame.time_zone, valid_hour_utc), '%Y-%m-%d %H:%M') order by valid_hour_utc) as time,
         {", ".join(f"list({sql} order by valid_hour_utc) as {name}" for name, sql in _HOURLY.items())}
     from frame
-    join bronze.locations as place using (location_id)
     left join gold.hourly_weather as weather using (location_id, valid_hour_utc)
     left join gold.temperature_moving_averages as averages using (location_id, valid_hour_utc)
     left join silver.air_quality as air using (location_id, valid_hour_utc)
     group by frame.location_id
 """
 
+_HOURLY_TOTALS_SQL = f"""
+    {_FRAME_SQL}
+    select location_id, {_TOTALS_SQL}, count_if(precipitation_mm > 0) as wet_hours
+    from frame join gold.hourly_weather using (location_id, valid_hour_utc)
+    group by location_id
+"""
+
+# Two days beyond the span show how many hours its first and last day have.
 _DAILY_SQL = f"""
     with spans as (
-        select location_id, min(valid_hour_utc) as first_hour,
-            (select max(valid_hour_utc) from gold.hourly_weather) as last_hour
-        from gold.hourly_weather group by location_id
+        select location_id, watched.time_zone, min(valid_hour_utc) as first_hour,
+            (select max(valid_hour_utc) from gold.hourly_weather semi join watched using (location_id)) as last_hour
+        from gold.hourly_weather join watched using (location_id) group by all
     ),
     hours as (
-        select location_id, place.time_zone,
-            unnest(generate_series(first_hour, last_hour, interval 1 hour)) as valid_hour_utc
-        from spans join bronze.locations as place using (location_id)
+        select *,
+            unnest(generate_series(first_hour - interval 2 day, last_hour + interval 2 day, interval 1 hour))
+                as valid_hour_utc
+        from spans
     ),
     days as (
-        select location_id, timezone(time_zone, valid_hour_utc)::date as local_date, count(*) as hours_in_period
-        from hours group by all
+        select location_id, timezone(time_zone, valid_hour_utc)::date as local_date, count(*) as hours_in_day,
+            count_if(valid_hour_utc between first_hour and last_hour) as hours_in_period
+        from hours group by all having hours_in_period > 0
     )
     select location_id,
         list(strftime(local_date, '%Y-%m-%d') order by local_date) as date,
         list(hours_in_period order by local_date) as hours_in_period,
-        list(coalesce(hours_expected, hours_in_period) order by local_date) as hours_expected,
+        list(hours_in_day order by local_date) as hours_in_day,
         {", ".join(f"list(coalesce({name}, 0) order by local_date) as {name}" for name in _DAILY_COUNTS)},
         {", ".join(f"list(round({name}, 1) + 0.0 order by local_date) as {name}" for name in _DAILY_MEASURES)}
     from days left join gold.daily_weather as daily using (location_id, local_date)
@@ -237,9 +302,7 @@ def _rows(warehouse: DuckDBWarehouse, sql: str, parameters: list[Any] | None = N
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _by_place(
-    warehouse: DuckDBWarehouse, sql: str, parameters: list[Any] | None = None
-) -> dict[str, dict[str, list[Any]]]:
+def _by_place(warehouse: DuckDBWarehouse, sql: str, parameters: list[Any] | None = None) -> dict[str, dict[str, Any]]:
     return {row.pop("location_id"): row for row in _rows(warehouse, sql, parameters)}
 
 

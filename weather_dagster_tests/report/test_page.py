@@ -3,28 +3,38 @@
 import html
 import json
 import re
+from collections import Counter
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from weather_dagster.datasets import REASON_HELP, RejectionReason
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
-from weather_dagster.locations import Location, load_locations
+from weather_dagster.locations import load_locations
 from weather_dagster.quantities import AIR_QUALITY, TEMPERATURE, WEATHER, Quantity
-from weather_dagster.report.page import quantity_label, unit, write_report
+from weather_dagster.report.page import is_night, quantity_label, unit, write_report
 from weather_dagster.warehouse.duckdb import open_warehouse
-from weather_dagster_tests.report.conftest import FORTNIGHT, HOSTILE_PLACE, NOW, GoldMaker
+from weather_dagster_tests.report.conftest import FORTNIGHT, HOSTILE_PLACE, LYON, NOW, WATCHED, GoldMaker
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-LYON = Location(id="lyon", name="Lyon", country="FR", latitude=45.76, longitude=4.84, time_zone="Europe/Paris")
 
 
-def write(warehouse: Path, folder: Path, *, provider: str = "simulator", now: datetime = NOW) -> str:
+def write(
+    warehouse: Path,
+    folder: Path,
+    *,
+    provider: str = "simulator",
+    now: datetime = NOW,
+    watched: Collection[str] = WATCHED,
+) -> str:
     with open_warehouse(warehouse, read_only=True) as opened:
-        return write_report(opened, folder / "report.html", now=now, provider=provider).read_text(encoding="utf-8")
+        path = write_report(opened, folder / "report.html", now=now, provider=provider, watched=watched)
+    return path.read_text(encoding="utf-8")
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -61,7 +71,7 @@ def test_every_place_has_its_current_conditions(page: str, fortnight: Path) -> N
         assert re.search(rf"{name} .{{0,60}}\(UTC.{{0,6}}\) {shown} °C", words), name
     assert "2026-11-25 12:45 local (UTC+5:45)" in words
     assert "2 (fair)" in words
-    assert "Age 13 min" in words
+    assert "Age when made 13 min" in words
 
 
 def test_a_small_negative_value_is_shown_as_zero_without_a_sign(page: str) -> None:
@@ -98,13 +108,148 @@ def test_data_quality_counts_hours_quarantine_rejected_values_and_providers(page
     for name, present, rejected in rows:
         quarantined = f"3 {TIMES} implausible value" if name == "Lyon" else "none"
         assert re.search(
-            rf"{name} 15 336 {present} {336 - present} {100 * present / 336:.1f} \d+ {quarantined} "
+            rf"{name} {336 - present} {present} 336 {100 * present / 336:.1f} \d+ \d+ \d+ {quarantined} "
             rf"{rejected} {TIMES} Mean wind speed simulator 100 %",
             words,
         ), name
     assert "observations 1 2026-11-25 07:00 UTC 25 min 2026-11-11 08:00 to 2026-11-25 07:00 UTC 0 3 simulator" in words
     assert "wind_speed_ms is 468.66, outside 0 to 115" in words
     assert html.escape(REASON_HELP[RejectionReason.IMPLAUSIBLE_VALUE]) in page
+
+
+def test_days_are_complete_or_complete_so_far_or_have_gaps(page: str, fortnight: Path) -> None:
+    with open_warehouse(fortnight, read_only=True) as warehouse:
+        present = Counter(
+            day
+            for (day,) in warehouse.query("select local_date from gold.hourly_weather where location_id = 'new_york'")
+        )
+    zone = ZoneInfo("America/New_York")
+    covered = Counter(hour.astimezone(zone).date() for hour in FORTNIGHT)
+    gaps = sum(present[day] < hours for day, hours in covered.items())
+    so_far = sum(present[day] == hours < 24 for day, hours in covered.items())
+    assert gaps > 0
+    assert so_far > 0
+    counts = f"{len(covered) - gaps - so_far} {so_far} {gaps} none"
+    assert re.search(rf"New York \d+ \d+ 336 [\d.]+ {counts}", words_of(page))
+    daily = data_of(page)["new_york"]["daily"]
+    assert [present[day] for day in sorted(covered)] == daily["hours_present"]
+    assert [covered[day] for day in sorted(covered)] == daily["hours_in_period"]
+    assert set(daily["hours_in_day"]) == {24}
+
+
+def test_long_means_are_left_out_until_half_of_their_hours_are_there(page: str, fortnight: Path) -> None:
+    with open_warehouse(fortnight, read_only=True) as warehouse:
+        rows = warehouse.query(
+            """
+            select strftime(local_time, '%Y-%m-%d %H:%M'), hours_present_24h, hours_present_7d
+            from gold.temperature_moving_averages join gold.hourly_weather using (location_id, valid_hour_utc)
+            where location_id = 'lyon' order by valid_hour_utc
+            """
+        )
+    hourly = data_of(page)["lyon"]["hourly"]
+    at = {time: i for i, time in enumerate(hourly["time"])}
+    for time, of_day, of_week in rows:
+        assert (hourly["mean_24h_c"][at[time]] is None) == (of_day < 12), time
+        assert (hourly["mean_7d_c"][at[time]] is None) == (of_week < 84), time
+    assert hourly["mean_7d_c"][at[rows[0][0]]] is None
+    assert "Means are drawn from 12 of 24 hours, and 84 of the 168 hours of 7 days, on." in words_of(page)
+
+
+def test_totals_come_from_unrounded_values_and_agree(make_gold: GoldMaker, tmp_path: Path) -> None:
+    warehouse = make_gold(locations=[LYON])
+    with open_warehouse(warehouse) as opened:
+        for table, hours in (("hourly_weather", "1"), ("daily_weather", "hours_present")):
+            opened.connection.execute(
+                f"update gold.{table} set precipitation_mm = 0.03 * {hours}, rain_mm = 0.03 * {hours}, snow_mm = 0"
+            )
+        ((hours,),) = opened.query("select count(*) from gold.hourly_weather")
+    lyon = data_of(write(warehouse, tmp_path))["lyon"]
+    total = round(0.03 * hours, 1)
+    assert total > 9
+    assert lyon["hourlyTotals"] == {"precipitation_mm": total, "rain_mm": total, "snow_mm": 0, "wet_hours": hours}
+    assert lyon["dailyTotals"] == {"precipitation_mm": total, "rain_mm": total, "snow_mm": 0}
+
+
+def test_a_place_that_is_watched_no_longer_is_named_and_left_out(make_gold: GoldMaker, tmp_path: Path) -> None:
+    warehouse = make_gold(locations=[LYON, HOSTILE_PLACE])
+    with open_warehouse(warehouse) as opened:
+        opened.connection.execute(
+            "delete from gold.hourly_weather where location_id = 'lyon' and valid_hour_utc >= '2026-11-20T00:00Z'"
+        )
+    page = write(warehouse, tmp_path, watched=["lyon"])
+    assert list(data_of(page)) == ["lyon"]
+    words = words_of(page)
+    assert f"No longer watched: {HOSTILE_PLACE.name}." in words
+    assert words.count(HOSTILE_PLACE.name) == 1
+    assert "1 place 2026-11-11 08:00 to 2026-11-19 23:00 UTC" in words
+    assert "No longer watched" not in words_of(write(warehouse, tmp_path))
+
+
+@pytest.mark.parametrize(("hours_behind", "shown"), [(3, "2 (fair)"), (4, "\N{EN DASH} (last 4 h before)")])
+def test_air_quality_of_long_before_the_reading_is_a_dash(
+    make_gold: GoldMaker, tmp_path: Path, hours_behind: int, shown: str
+) -> None:
+    warehouse = make_gold(locations=[LYON])
+    with open_warehouse(warehouse) as opened:
+        opened.connection.execute(
+            "delete from silver.air_quality where valid_hour_utc > ?", [FORTNIGHT.last - timedelta(hours=hours_behind)]
+        )
+    assert f"Air quality {shown} Age" in words_of(write(warehouse, tmp_path))
+
+
+def test_air_quality_of_after_the_reading_is_not_taken(make_gold: GoldMaker, tmp_path: Path) -> None:
+    warehouse = make_gold(locations=[LYON])
+    with open_warehouse(warehouse) as opened:
+        opened.connection.execute(
+            """
+            insert into silver.air_quality
+            select * replace (5 as provider_aqi, valid_hour_utc + interval 30 day as valid_hour_utc)
+            from silver.air_quality
+            """
+        )
+    assert "Air quality 2 (fair) Age" in words_of(write(warehouse, tmp_path))
+
+
+def test_a_recording_that_does_not_tell_rain_from_snow_says_so(make_gold: GoldMaker, tmp_path: Path) -> None:
+    page = write(make_gold(locations=[LYON], provider="recorded"), tmp_path, provider="recorded")
+    card = words_of(page).split("Charts of one place")[0]
+    assert re.search(r"Precipitation \d+\.\d mm; rain and snow not told apart", card)
+    assert "Snow" not in card
+    assert data_of(page)["lyon"]["tellsSnow"] is False
+
+
+@pytest.mark.parametrize(
+    ("instant", "latitude", "longitude", "night"),
+    [
+        (datetime(2026, 3, 20, 12, tzinfo=UTC), 0, 0, False),
+        (datetime(2026, 3, 20, 0, tzinfo=UTC), 0, 0, True),
+        (datetime(2026, 3, 20, 12, tzinfo=UTC), 0, 180, True),
+        (datetime(2026, 6, 21, 0, tzinfo=UTC), 78.2, 15.6, False),
+        (datetime(2026, 12, 21, 12, tzinfo=UTC), 78.2, 15.6, True),
+        # Lyon, 21 June 2026: sunrise 03:53 UTC, sunset 19:34 UTC
+        (datetime(2026, 6, 21, 3, 25, tzinfo=UTC), 45.76, 4.84, True),
+        (datetime(2026, 6, 21, 4, 20, tzinfo=UTC), 45.76, 4.84, False),
+        (datetime(2026, 6, 21, 19, 10, tzinfo=UTC), 45.76, 4.84, False),
+        (datetime(2026, 6, 21, 20, 0, tzinfo=UTC), 45.76, 4.84, True),
+    ],
+)
+def test_night_is_when_the_sun_is_below_the_horizon(
+    instant: datetime, latitude: float, longitude: float, night: bool
+) -> None:
+    assert is_night(latitude, longitude, instant) == night
+
+
+def test_a_clear_night_shows_a_moon(make_gold: GoldMaker, tmp_path: Path) -> None:
+    warehouse = make_gold(locations=[LYON])
+    icons = []
+    for hour in (0, 12):
+        with open_warehouse(warehouse) as opened:
+            opened.connection.execute(
+                "update gold.latest_conditions set condition_group = 'clear', observed_at_utc = ?",
+                [datetime(2026, 11, 25, hour, tzinfo=UTC)],
+            )
+        icons += re.findall(r'class="icon".*?href="#icon-([a-z-]+)"', write(warehouse, tmp_path))
+    assert icons == ["clear-night", "clear"]
 
 
 def test_a_place_without_rows_is_said_to_have_none(page: str) -> None:
@@ -139,7 +284,7 @@ def test_clocks_that_go_back_break_the_line_and_the_day_has_25_hours(make_gold: 
     assert times[second - 2 : second + 1] == ["2026-10-25 02:00", None, "2026-10-25 02:00"]
     assert place["hourly"]["temperature_c"][second - 1] is None
     assert len(times) == len(autumn) + 1
-    assert dict(zip(place["daily"]["date"], place["daily"]["hours_expected"], strict=True))["2026-10-25"] == 25
+    assert dict(zip(place["daily"]["date"], place["daily"]["hours_in_day"], strict=True))["2026-10-25"] == 25
 
 
 @pytest.mark.parametrize(
@@ -168,10 +313,10 @@ def test_simulated_hours_in_a_live_warehouse_are_announced(make_gold: GoldMaker,
 def test_a_reading_of_a_live_provider_is_marked_when_it_is_old(make_gold: GoldMaker, tmp_path: Path) -> None:
     warehouse = make_gold(locations=[LYON], provider="openweather")
     fresh = words_of(write(warehouse, tmp_path, provider="openweather", now=NOW))
-    assert "Age 13 min" in fresh
+    assert "Age when made 13 min" in fresh
     assert "old" not in fresh.split("Charts of one place")[0]
     later = words_of(write(warehouse, tmp_path, provider="openweather", now=NOW + timedelta(hours=5)))
-    assert "Age 5 h 13 min, old" in later
+    assert "Age when made 5 h 13 min, old" in later
 
 
 @pytest.mark.parametrize(
@@ -221,7 +366,7 @@ def test_without_gold_the_way_out_is_named(tmp_path: Path) -> None:
         open_warehouse(tmp_path / "warehouse.duckdb") as warehouse,
         pytest.raises(WarehouseError, match=r"gold\.hourly_weather.*run `weather demo`"),
     ):
-        write_report(warehouse, tmp_path / "report.html", now=NOW, provider="simulator")
+        write_report(warehouse, tmp_path / "report.html", now=NOW, provider="simulator", watched=WATCHED)
     assert not (tmp_path / "report.html").exists()
 
 
@@ -229,8 +374,8 @@ def test_without_any_place_the_way_out_is_named(make_gold: GoldMaker, tmp_path: 
     path = make_gold(locations=[LYON])
     with open_warehouse(path) as warehouse:
         warehouse.connection.execute("delete from bronze.locations")
-        with pytest.raises(WarehouseError, match="no place yet; run `weather demo`"):
-            write_report(warehouse, tmp_path / "report.html", now=NOW, provider="simulator")
+        with pytest.raises(WarehouseError, match="none of the watched places yet; run `weather demo`"):
+            write_report(warehouse, tmp_path / "report.html", now=NOW, provider="simulator", watched=WATCHED)
 
 
 def test_empty_gold_makes_a_page_that_says_so(make_gold: GoldMaker, tmp_path: Path) -> None:
@@ -250,7 +395,7 @@ def test_a_report_that_cannot_be_written_names_the_path_and_leaves_nothing_behin
         open_warehouse(fortnight, read_only=True) as warehouse,
         pytest.raises(WarehouseError, match=re.escape(str(taken))),
     ):
-        write_report(warehouse, taken, now=NOW, provider="simulator")
+        write_report(warehouse, taken, now=NOW, provider="simulator", watched=WATCHED)
     assert list(tmp_path.iterdir()) == [taken]
 
 

@@ -1,6 +1,8 @@
 """The page in a real browser, from a file, without a network."""
 
+import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from weather_dagster.locations import load_locations
 from weather_dagster.report.page import write_report
 from weather_dagster.warehouse.duckdb import open_warehouse
-from weather_dagster_tests.report.conftest import EMPTY_PLACE, HOSTILE_PLACE, NOW, GoldMaker
+from weather_dagster_tests.report.conftest import EMPTY_PLACE, HOSTILE_PLACE, NOW, WATCHED, GoldMaker
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +33,9 @@ Opener = Callable[..., Page]
 @pytest.fixture(scope="module")
 def report(fortnight: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open_warehouse(fortnight, read_only=True) as warehouse:
-        return write_report(warehouse, tmp_path_factory.mktemp("report") / "report.html", now=NOW, provider="simulator")
+        return write_report(
+            warehouse, tmp_path_factory.mktemp("report") / "report.html", now=NOW, provider="simulator", watched=WATCHED
+        )
 
 
 @pytest.fixture
@@ -111,7 +115,7 @@ def test_an_hour_between_two_gaps_is_drawn_as_a_dot(make_gold: GoldMaker, tmp_pa
         opened.connection.execute(
             "update gold.hourly_weather set wind_gust_ms = null where valid_hour_utc <> '2026-11-20T12:00Z'"
         )
-        path = write_report(opened, tmp_path / "report.html", now=NOW, provider="simulator")
+        path = write_report(opened, tmp_path / "report.html", now=NOW, provider="simulator", watched=WATCHED)
     page = open_page(path)
     dots = page.locator("#wind .scatterlayer .trace").first.locator(".point")
     sizes = dots.evaluate_all(
@@ -135,13 +139,18 @@ def test_recorded_hours_say_that_there_is_no_air_quality(
     make_gold: GoldMaker, tmp_path: Path, open_page: Opener
 ) -> None:
     with open_warehouse(make_gold(locations=[HOSTILE_PLACE], provider="recorded"), read_only=True) as warehouse:
-        path = write_report(warehouse, tmp_path / "report.html", now=NOW, provider="recorded")
+        path = write_report(warehouse, tmp_path / "report.html", now=NOW, provider="recorded", watched=WATCHED)
     page = open_page(path)
     assert page.locator("#air-quality").is_hidden()
     assert page.locator("#air-quality-summary").inner_text() == (
         f"There is no air quality for {HOSTILE_PLACE.name} in this warehouse."
     )
     assert page.locator("#daily-caption").inner_text() == f"Local days of {HOSTILE_PLACE.name}"
+    for chart in ("precipitation", "daily-precipitation"):
+        assert "mm; rain and snow not told apart" in page.locator(f"#{chart}-summary").inner_text()
+        assert page.evaluate("id => document.getElementById(id).data.map(trace => trace.name)", chart) == [
+            "Precipitation"
+        ]
     assert page.locator("b").count() == 0
     assert drawn(page, "temperature") > 0
 
@@ -155,6 +164,48 @@ def test_a_phone_never_scrolls_sideways(report: Path, open_page: Opener, scheme:
         assert page.evaluate(
             "[...document.querySelectorAll('.chart:not([hidden])')].every(c => c.getBoundingClientRect().right <= 360)"
         )
+
+
+def test_a_phone_shows_missing_and_present_hours_at_once(report: Path, open_page: Opener) -> None:
+    page = open_page(report, viewport=PHONE, is_mobile=True, has_touch=True)
+    for column in ("Missing", "Present"):
+        box = page.locator("#hours thead th", has_text=column).first.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= PHONE["width"], column
+
+
+def test_ages_go_on_after_the_page_was_made(report: Path, open_page: Opener) -> None:
+    page = open_page(report)
+    page.clock.set_fixed_time(NOW + timedelta(hours=5))
+    page.reload()
+    card = page.locator(".card", has_text="Lyon")
+    assert card.locator("time[data-age]").inner_text() == "5 h 13 min, old"
+    assert card.locator(".stale dt").inner_text() == "Age"
+
+
+def test_both_precipitation_charts_name_the_same_total(report: Path, open_page: Opener) -> None:
+    page = open_page(report)
+    for place in load_locations():
+        page.select_option("#place", place.id)
+        hourly, daily = (
+            re.findall(r"In all (\d+\.\d) mm", page.locator(f"#{chart}-summary").inner_text())
+            for chart in ("precipitation", "daily-precipitation")
+        )
+        assert hourly == daily != [], place.id
+
+
+def test_days_with_gaps_and_days_not_over_look_different(report: Path, open_page: Opener) -> None:
+    page = open_page(report)
+    page.select_option("#place", "new_york")
+    shapes = page.evaluate("document.getElementById('daily-temperature').data[0].marker.pattern.shape")
+    assert set(shapes) == {"", "/", "."}
+    shades = page.evaluate("[...new Set(document.getElementById('completeness').data[0].z.flat())]")
+    assert {125, 200} < set(shades)
+    assert min(shades) < 100
+    summary = page.locator("#daily-temperature-summary").inner_text()
+    missing, part = shapes.count("/"), shapes.count(".")
+    assert f"{missing} day{'s' * (missing > 1)} with temperatures missing, hatched." in summary
+    assert f"{part} day{'s' * (part > 1)} covered in part (begun late or not over yet), dotted." in summary
 
 
 def test_no_place_shows_a_negative_zero(report: Path, open_page: Opener) -> None:

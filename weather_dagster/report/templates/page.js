@@ -42,7 +42,7 @@
     return count ? ` ${plural(count, "hour")} without a value.` : "";
   }
 
-  const total = (columns, name) => values(columns, name).reduce((sum, value) => sum + value, 0);
+  const any = (columns, name) => values(columns, name).some((value) => value > 0);
 
   // A value between two gaps makes no line: it gets a dot, or it would not be seen at all.
   function line(columns, name, label, color, extra = {}) {
@@ -91,22 +91,41 @@
     };
   }
 
-  function stackedBars(x, columns, incomplete, hover) {
-    return [["rain_mm", "Rain", "blue", ""], ["snow_mm", "Snow", "purple", "x"]]
-      .filter(([name]) => name === "rain_mm" || total(columns, name) > 0)
-      .map(([name, label, color, shape]) => ({
-        type: "bar", name: label, x, y: columns[name], hovertemplate: hover,
-        marker: {
-          color: ink(color), line: { width: 0 },
-          pattern: {
-            shape: incomplete ? incomplete.map((flag) => (flag ? "/" : shape)) : shape,
-            fillmode: "overlay", fgcolor: ink("panel"), solidity: 0.4, size: 6,
-          },
+  const PATTERNS = { complete: "", part: ".", missing: "/" };
+
+  function stackedBars(place, x, columns, states, hover) {
+    const kinds = place.tellsSnow
+      ? [["rain_mm", "Rain", "blue", ""], ["snow_mm", "Snow", "purple", "x"]]
+      : [["rain_mm", "Precipitation", "blue", ""]];
+    return kinds.filter(([name]) => name === "rain_mm" || any(columns, name)).map(([name, label, color, shape]) => ({
+      type: "bar", name: label, x, y: columns[name], hovertemplate: hover,
+      marker: {
+        color: ink(color), line: { width: 0 },
+        pattern: {
+          shape: states ? states.map((state) => PATTERNS[state] || shape) : shape,
+          fillmode: "overlay", fgcolor: ink("panel"), solidity: 0.4, size: 6,
         },
-      }));
+      },
+    }));
   }
 
-  const isIncomplete = (days) => days.date.map((_, i) => days.hours_present[i] < days.hours_expected[i]);
+  // What a day's hours with a value say: "complete", "missing" some that the period covers, or covered in "part"
+  // alone, at the start of the period or when the day is not over yet.
+  const stateOf = (present, covered, whole) => (present < covered ? "missing" : covered < whole ? "part" : "complete");
+  const statesOf = (days, counts) => days.date.map((_, i) => stateOf(days[counts][i], days.hours_in_period[i], days.hours_in_day[i]));
+
+  function sayStates(states, what) {
+    const count = (state) => states.filter((one) => one === state).length;
+    return (count("missing") ? ` ${plural(count("missing"), "day")} with ${what} missing, hatched.` : "")
+      + (count("part") ? ` ${plural(count("part"), "day")} covered in part (begun late or not over yet), dotted.` : "");
+  }
+
+  // Totals are made from unrounded values where the page is made: a sum of what is drawn would stray.
+  function sayTotal(place, totals) {
+    const sum = `${format(totals.precipitation_mm)} mm`;
+    if (!place.tellsSnow) return `${sum}; rain and snow not told apart`;
+    return totals.snow_mm > 0 ? `${sum} (rain ${format(totals.rain_mm)}, snow ${format(totals.snow_mm)} as water)` : `${sum}, no snow`;
+  }
 
   // Each chart: the values without which there is nothing to draw, what it draws, and what it says.
   const CHARTS = {
@@ -119,26 +138,29 @@
           line(hourly, "mean_3h_c", "3 h mean", "blue", { dash: "dot" }),
           line(hourly, "mean_24h_c", "24 h mean", "orange", { width: 2.4 }),
           line(hourly, "mean_7d_c", "7 day mean", "purple", { width: 2.4, dash: "dash" }),
-        ],
+        ].filter((trace) => trace.y.length),
         { xaxis: hourAxis(hourly, zone), yaxis: yAxis("temperature_c") },
       ],
       say: (place) => {
         const { temperature_c: t, time } = place.hourly;
         const { low, high } = extremes(place.hourly, "temperature_c");
         return `${span(place)}. Lowest ${format(t[low])} °C (${when(time[low])}), highest ${format(t[high])} °C (${when(time[high])}).`
-          + missing(place.hourly, "temperature_c");
+          + missing(place.hourly, "temperature_c")
+          + (place.hourly.mean_7d_c ? "" : " Too few hours yet for a 7 day mean.");
       },
     },
     precipitation: {
       needs: (place) => [...values(place.hourly, "rain_mm"), ...values(place.hourly, "snow_mm")],
-      absent: "rain or snow measurement",
-      draw: ({ hourly, zone }) => [
-        stackedBars(hourly.time, hourly, null, "%{y:.1f} mm"),
-        { barmode: "stack", bargap: 0, xaxis: hourAxis(hourly, zone), yaxis: yAxis("precipitation_mm", dryAxis(hourly)) },
+      absent: "precipitation",
+      draw: (place) => [
+        stackedBars(place, place.hourly.time, place.hourly, null, "%{y:.2f} mm"),
+        {
+          barmode: "stack", bargap: 0, xaxis: hourAxis(place.hourly, place.zone),
+          yaxis: yAxis("precipitation_mm", dryAxis(place.hourly)),
+        },
       ],
-      say: (place) => `${span(place)}. Rain ${format(total(place.hourly, "rain_mm"))} mm in `
-        + `${plural(values(place.hourly, "rain_mm").filter((mm) => mm > 0).length, "hour")}, `
-        + `snow ${format(total(place.hourly, "snow_mm"))} mm (as water).${missing(place.hourly, "rain_mm")}`,
+      say: (place) => `${span(place)}. In all ${sayTotal(place, place.hourlyTotals)}; `
+        + `${plural(place.hourlyTotals.wet_hours, "wet hour")}.${missing(place.hourly, "rain_mm")}`,
     },
     wind: {
       needs: (place) => [...values(place.hourly, "wind_speed_ms"), ...values(place.hourly, "wind_gust_ms")],
@@ -192,14 +214,14 @@
       absent: "daily temperature",
       draw: ({ daily }) => {
         const { date, temperature_min_c: low, temperature_max_c: high, temperature_mean_c: mean } = daily;
-        const incomplete = isIncomplete(daily);
+        const states = statesOf(daily, "temperature_hours");
         const bars = {
           type: "bar", name: "Low to high", x: date, base: low,
           y: date.map((_, i) => (low[i] == null ? null : high[i] - low[i])),
-          customdata: date.map((_, i) => [format(low[i]), format(high[i]), daily.hours_present[i], daily.hours_expected[i]]),
+          customdata: date.map((_, i) => [format(low[i]), format(high[i]), daily.temperature_hours[i], daily.hours_in_day[i]]),
           hovertemplate: "%{customdata[0]} to %{customdata[1]} (%{customdata[2]} of %{customdata[3]} hours)",
           marker: { color: ink("full"), line: { color: ink("blue"), width: date.length > 62 ? 0 : 1 }, pattern: {
-            shape: incomplete.map((flag) => (flag ? "/" : "")), fillmode: "overlay", fgcolor: ink("blue"), solidity: 0.3, size: 6 } },
+            shape: states.map((state) => PATTERNS[state]), fillmode: "overlay", fgcolor: ink("blue"), solidity: 0.3, size: 6 } },
         };
         const means = {
           type: "scatter", mode: date.length > 62 ? "lines" : "lines+markers", name: "Mean", x: date, y: mean,
@@ -212,24 +234,27 @@
         const { date, temperature_min_c: min, temperature_max_c: max } = place.daily;
         const coldest = extremes(place.daily, "temperature_min_c").low;
         const warmest = extremes(place.daily, "temperature_max_c").high;
-        const gaps = isIncomplete(place.daily).filter(Boolean).length;
         return `${plural(date.length, "local day")}, ${between(date)}. Coldest ${format(min[coldest])} °C `
-          + `(${when(date[coldest])}), warmest ${format(max[warmest])} °C (${when(date[warmest])}). ${plural(gaps, "day")} with hours missing, hatched.`;
+          + `(${when(date[coldest])}), warmest ${format(max[warmest])} °C (${when(date[warmest])}).`
+          + sayStates(statesOf(place.daily, "temperature_hours"), "temperatures");
       },
     },
     "daily-precipitation": {
       needs: (place) => [...values(place.daily, "rain_mm"), ...values(place.daily, "snow_mm")],
-      absent: "daily rain or snow",
-      draw: ({ daily }) => [
-        stackedBars(daily.date, daily, isIncomplete(daily), "%{y:.1f} mm"),
-        { barmode: "stack", bargap: daily.date.length > 62 ? 0 : 0.25, xaxis: DAY_AXIS, yaxis: yAxis("precipitation_mm", dryAxis(daily)) },
-      ],
+      absent: "daily precipitation",
+      draw: (place) => {
+        const { daily } = place;
+        return [
+          stackedBars(place, daily.date, daily, statesOf(daily, "precipitation_hours_present"), "%{y:.1f} mm"),
+          { barmode: "stack", bargap: daily.date.length > 62 ? 0 : 0.25, xaxis: DAY_AXIS, yaxis: yAxis("precipitation_mm", dryAxis(daily)) },
+        ];
+      },
       say: (place) => {
         const { date, precipitation_mm: mm } = place.daily;
         const wettest = extremes(place.daily, "precipitation_mm").high;
-        const sum = total(place.daily, "precipitation_mm");
-        return `${format(sum)} mm in all`
-          + (sum > 0 ? `, the most on ${when(date[wettest])}: ${format(mm[wettest])} mm.` : ".") + " Days with hours missing are hatched.";
+        return `${plural(date.length, "local day")}, ${between(date)}. In all ${sayTotal(place, place.dailyTotals)}.`
+          + (mm && mm[wettest] > 0 ? ` The most on ${when(date[wettest])}: ${format(mm[wettest])} mm.` : "")
+          + sayStates(statesOf(place.daily, "precipitation_hours_present"), "precipitation");
       },
     },
   };
@@ -250,7 +275,7 @@
 
   // A dry spell keeps an axis with room for a shower; else the axis would span a meaningless -1 to 1.
   function dryAxis(columns) {
-    return total(columns, "rain_mm") + total(columns, "snow_mm") > 0 ? {} : { range: [0, 1] };
+    return any(columns, "rain_mm") || any(columns, "snow_mm") ? {} : { range: [0, 1] };
   }
 
   function drawPlace(place) {
@@ -277,7 +302,8 @@
     const body = document.querySelector("#daily tbody");
     const rows = (days.date || []).map((date, i) => {
       const cell = (name, digits) => format(days[name] && days[name][i], digits);
-      const short = days.precipitation_hours_present[i] < days.hours_expected[i];
+      const short = days.precipitation_hours_present[i] < days.hours_in_day[i];
+      const part = days.hours_in_period[i] < days.hours_in_day[i] ? `, part of ${days.hours_in_day[i]}` : "";
       const rain = cell("precipitation_mm");
       const row = document.createElement("tr");
       const head = document.createElement("th");
@@ -285,7 +311,7 @@
       head.textContent = date;
       row.append(head);
       for (const text of [
-        `${days.hours_present[i]} of ${days.hours_expected[i]}`,
+        `${days.hours_present[i]} of ${days.hours_in_period[i]}${part}`,
         cell("temperature_mean_c"), cell("temperature_min_c"), cell("temperature_max_c"),
         short && rain !== NOTHING ? `≥ ${rain}` : rain,
         cell("wind_speed_mean_ms"), cell("wind_gust_max_ms"),
@@ -305,6 +331,9 @@
     body.replaceChildren(...rows.reverse());
   }
 
+  // Beyond the percentages of days with hours missing.
+  const SHADES = { part: 125, complete: 200 };
+
   function drawCompleteness() {
     const target = document.getElementById("completeness");
     if (!target) return;
@@ -318,19 +347,23 @@
       share.push(new Array(dates.length).fill(null));
       hover.push(new Array(dates.length).fill(""));
       place.daily.date.forEach((date, i) => {
-        const [present, expected] = [place.daily.hours_present[i], place.daily.hours_in_period[i]];
-        share[y][column.get(date)] = Math.round((1000 * present) / expected) / 10;
-        hover[y][column.get(date)] = `${present} of ${expected} hours`;
-        if (present < expected && dates.length <= 62) {
-          marks.push({ x: date, y, text: String(expected - present), showarrow: false, font: { size: 11, color: ink("ink") } });
+        const [present, covered, whole] = [place.daily.hours_present[i], place.daily.hours_in_period[i], place.daily.hours_in_day[i]];
+        const state = stateOf(present, covered, whole);
+        share[y][column.get(date)] = SHADES[state] ?? (100 * present) / covered;
+        hover[y][column.get(date)] = `${present} of ${covered} hours (${format((100 * present) / covered, 0)} %)`
+          + (covered < whole ? `, of a day of ${whole}` : "");
+        if (state === "missing" && dates.length <= 62) {
+          marks.push({ x: date, y, text: String(covered - present), showarrow: false, font: { size: 11, color: ink("ink") } });
         }
       });
     });
     const trace = {
-      type: "heatmap", x: dates, y: rows.map((_, y) => y), z: share, zmin: 0, zmax: 100, text: hover,
-      colorscale: [[0, ink("gap")], [0.99, ink("part")], [0.99, ink("full")], [1, ink("full")]], xgap: dates.length > 62 ? 0 : 2, ygap: 2,
-      hovertemplate: "%{x|%a %d %b %Y}: %{text} (%{z:.0f} %)<extra></extra>", hoverongaps: false,
-      colorbar: { thickness: 10, ticksuffix: " %", outlinewidth: 0, tickvals: [0, 50, 100] }, showscale: !narrow.matches,
+      type: "heatmap", x: dates, y: rows.map((_, y) => y), z: share, zmin: 0, zmax: 200, text: hover, showscale: false,
+      colorscale: [
+        [0, ink("gap")], [0.5, ink("part")], [0.5, ink("open")], [0.8, ink("open")], [0.8, ink("full")], [1, ink("full")],
+      ],
+      xgap: dates.length > 62 ? 0 : 2, ygap: 2,
+      hovertemplate: "%{x|%a %d %b %Y}: %{text}<extra></extra>", hoverongaps: false,
     };
     const base = layout({
       annotations: marks, hovermode: "closest", xaxis: { ...DAY_AXIS, gridcolor: "rgba(0,0,0,0)" },
@@ -341,6 +374,23 @@
     });
     base.height = 90 + 28 * rows.length;
     Plotly.react(target, [trace], base, { ...CONFIG, displayModeBar: false });
+  }
+
+  // Ages go on after the page was made; a reading of a live provider is marked when it gets old.
+  function age(minutes) {
+    if (minutes < 60) return `${minutes} min`;
+    if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+    const days = Math.floor(minutes / 1440);
+    return days < 730 ? `${days} days` : `${Math.floor(days / 365)} years`;
+  }
+
+  function tellAges() {
+    for (const mark of document.querySelectorAll("time[data-age]")) {
+      const minutes = Math.max(0, (Date.now() - Date.parse(mark.dateTime)) / 60000);
+      const stale = minutes > Number(mark.dataset.stale ?? Infinity);
+      mark.textContent = age(Math.floor(minutes)) + (stale ? ", old" : "");
+      mark.closest("div").classList.toggle("stale", stale);
+    }
   }
 
   function draw() {
@@ -359,4 +409,7 @@
   dark.addEventListener("change", draw);
   narrow.addEventListener("change", draw);
   draw();
+  tellAges();
+  for (const note of document.querySelectorAll(".static")) note.remove();
+  setInterval(tellAges, 60000);
 })();
