@@ -49,6 +49,13 @@ def test_every_environment_has_the_same_assets_checks_and_resources(environment:
     assert set(defs.resources or {}) == {"weather_api", "places", "warehouse", "dbt"}
 
 
+def test_every_check_says_what_it_checks(clean_environment: Path) -> None:
+    graph = build_definitions(Settings.load()).resolve_asset_graph()
+    descriptions = {key.name: graph.get_check_spec(key).description or "" for key in graph.asset_check_keys}
+    assert [name for name, text in descriptions.items() if not text.endswith(".") or "{" in text] == []
+    assert descriptions["gold_daily_weather_key_is_unique"] == "One row for each location_id, local_date."
+
+
 def test_groups_are_layers_and_bronze_alone_is_partitioned(clean_environment: Path) -> None:
     graph = build_definitions(Settings.load()).resolve_asset_graph()
     for key in graph.executable_asset_keys:

@@ -18,6 +18,14 @@ from weather_dagster.resources import DuckDBWarehouseResource
 DBT_ARGUMENTS = ["build", "--exclude-resource-type", "unit_test"]
 
 
+TEST_DESCRIPTIONS = {
+    "unique_combination": "One row for each {columns}.",
+    "never_null": "These columns always have a value: {columns}.",
+    "within_limits": "Every value lies within the plausible limits of its quantity.",
+    "holds": "In every row: {condition}.",
+}
+
+
 class LayerTranslator(DagsterDbtTranslator):
     """Keys and groups are the layers: ``models/gold/daily_weather.sql`` is ``gold/daily_weather``."""
 
@@ -34,6 +42,17 @@ class LayerTranslator(DagsterDbtTranslator):
             owners=OWNERS,
             tags={**spec.tags, "layer": layer, "domain": "weather"},
         )
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetCheckSpec | None:
+        """The check of a data test, described from the test's own arguments."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        test = self.get_resource_props(manifest, unique_id).get("test_metadata")
+        if spec is None or test is None:
+            return spec
+        arguments = {**test["kwargs"], "columns": ", ".join(test["kwargs"].get("columns", ()))}
+        return spec._replace(description=TEST_DESCRIPTIONS[test["name"]].format(**arguments))
 
 
 def dbt_model_assets(project: DbtProject) -> dg.AssetsDefinition:
