@@ -113,9 +113,9 @@ def test_a_locked_warehouse_says_who_holds_it(weather: Weather, tmp_path: Path) 
         (Fault(kind="status", status=503), ("503",)),
         (Fault(kind="html"), ("Maintenance",)),
         (Fault(kind="empty"), ("empty",)),
-        (Fault(kind="truncated"), ()),
-        (Fault(kind="wrong_shape"), ()),
-        (Fault(kind="reset"), ()),
+        (Fault(kind="truncated"), ("a body that is no JSON",)),
+        (Fault(kind="wrong_shape"), ("another shape",)),
+        (Fault(kind="reset"), ("could not be reached",)),
     ],
     ids=lambda value: f"{value.kind}-{value.status}" if isinstance(value, Fault) else "",
 )
