@@ -28,7 +28,6 @@ setup(
     },
     install_requires=[
         "aiohttp",
-        "aiolimiter",
         "dagster>=1.13,<1.14",
         "dagster-dbt",
         "dagster-duckdb",
@@ -37,6 +36,7 @@ setup(
         "dbt-core>=1.11,<1.12",
         "dbt-duckdb",
         "duckdb",
+        "filelock",
         "httpx",
         "httpx-aiohttp",
         "jinja2",
@@ -46,6 +46,7 @@ setup(
         "pyarrow",
         "pydantic>=2",
         "pydantic-settings",
+        "pyrate-limiter",
         "PyYAML",
         "rich",
         "stamina",

@@ -171,6 +171,7 @@ class RejectionReason(StrEnum):
     OTHER_PLACE = "other_place"
     OUTSIDE_HOUR = "outside_hour"
     BEFORE_ISSUE = "before_issue"
+    CONFLICTING = "conflicting"
 
 
 REASON_HELP = {
@@ -179,6 +180,7 @@ REASON_HELP = {
     RejectionReason.OTHER_PLACE: "the answer is for another place than the one asked for",
     RejectionReason.OUTSIDE_HOUR: "the reading lies outside the hours that were asked for",
     RejectionReason.BEFORE_ISSUE: "the forecast step lies before the hour of issue",
+    RejectionReason.CONFLICTING: "a later record of the answer tells other values for the same reading and landed",
 }
 
 
@@ -190,8 +192,9 @@ class Rejection:
     provider: str
     endpoint: str
     location_id: str
-    hour_utc: int | None
-    """The partition's hour in unix seconds, where the record tells it."""
+    hour_utc: int
+    """The partition's hour in unix seconds: the record's own where it tells one that was asked for, else the
+    first that was."""
     reason: RejectionReason
     field: str | None
     message: str

@@ -6,20 +6,17 @@ The Dagster assets and the independent ingestor (``weather ingest``) both call `
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from weather_dagster.datasets import Dataset
 from weather_dagster.errors import WarehouseError
-from weather_dagster.hours import HourRange, floor_hour, utc_now
+from weather_dagster.hours import HourRange, utc_now
 from weather_dagster.locations import Location
 from weather_dagster.settings import realm
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse
 from weather_dagster.weather_api.api import WeatherApi
-
-HOURS_PER_LOAD = 31 * 24
-"""A longer range is landed in transactions of this many hours: it bounds memory, and keeps what came."""
 
 OpenWarehouse = Callable[[], AbstractContextManager[DuckDBWarehouse]]
 
@@ -30,6 +27,7 @@ class Landing:
 
     dataset: Dataset
     provider: str
+    """Who gave the answers; the configured provider as long as there is none."""
     hours: HourRange
     offered: bool
     """False: the provider has nothing of this kind, no call was made."""
@@ -62,46 +60,47 @@ def land_range(
     """Fetch ``hours`` of ``dataset`` for all places and land them; running it again adds no row.
 
     The warehouse is opened before the first call, so that a store that cannot be written costs no
-    call, and is not held while the provider answers.
+    call, and is not held while the provider answers. Each load of calls is one transaction.
 
     Raises:
         ProviderError: an hour is not served, or a call failed for good; of that load nothing is written.
-        WarehouseError: the store cannot be opened or written, or holds data of another realm.
+        WarehouseError: the store cannot be opened or written, or holds data of another realm than the answers'.
     """
-    now = utc_now()
     landing = Landing(dataset, api.provider, hours, api.offers(dataset))
     if not landing.offered:
         return landing
-    api.require_served(dataset, hours, now=now)
+    api.require_served(dataset, hours)
     with open_warehouse() as warehouse:
-        _require_same_realm(warehouse, api.provider)
-    for part in hours.split(HOURS_PER_LOAD):
-        started = time.perf_counter()
-        fetched = api.fetch(dataset, locations, part, now=now, on_call=on_call)
-        fetched_at = time.perf_counter()
-        with open_warehouse() as warehouse:
-            landed = warehouse.land(
-                dataset,
-                fetched.records,
-                fetched.rejections,
-                locations,
-                provider=fetched.provider,
-                hours=part,
-                run_id=run_id,
-                now=utc_now(),
+        if not api.is_stand_in:
+            _require_same_realm(warehouse, api.provider)
+    asked_at = time.perf_counter()
+    with closing(api.fetch(dataset, locations, hours, on_call=on_call)) as loads:
+        for fetched in loads:
+            fetched_at = time.perf_counter()
+            landing.fetch_seconds += fetched_at - asked_at
+            with open_warehouse() as warehouse:
+                _require_same_realm(warehouse, fetched.provider)
+                landed = warehouse.land(
+                    dataset,
+                    fetched.records,
+                    fetched.rejections,
+                    locations,
+                    provider=fetched.provider,
+                    hours=fetched.hours,
+                    run_id=run_id,
+                    now=utc_now(),
+                )
+            landing.provider = fetched.provider
+            landing.calls += fetched.calls
+            landing.rows_added += landed.rows_added
+            landing.quarantined += landed.quarantined
+            by_hour = fetched.records.group_by(dataset.partition_column).aggregate([([], "count_all")])
+            landing.received_by_hour.update(
+                dict(zip(by_hour[dataset.partition_column].to_pylist(), by_hour["count_all"].to_pylist(), strict=True))
             )
-        landing.fetch_seconds += fetched_at - started
-        landing.land_seconds += time.perf_counter() - fetched_at
-        landing.calls += fetched.calls
-        landing.rows_added += landed.rows_added
-        landing.quarantined += landed.quarantined
-        by_hour = fetched.records.group_by(dataset.partition_column).aggregate([([], "count_all")])
-        landing.received_by_hour.update(
-            dict(zip(by_hour[dataset.partition_column].to_pylist(), by_hour["count_all"].to_pylist(), strict=True))
-        )
-        landing.rejected_by_hour.update(
-            floor_hour(datetime.fromtimestamp(r.hour_utc, UTC)) for r in fetched.rejections if r.hour_utc is not None
-        )
+            landing.rejected_by_hour.update(datetime.fromtimestamp(r.hour_utc, UTC) for r in fetched.rejections)
+            asked_at = time.perf_counter()
+            landing.land_seconds += asked_at - fetched_at
     return landing
 
 
@@ -110,5 +109,5 @@ def _require_same_realm(warehouse: DuckDBWarehouse, provider: str) -> None:
     if others := held - {realm(provider)}:
         raise WarehouseError(
             f"this warehouse holds {' and '.join(sorted(others))} data, beside which {provider} data is not landed; "
-            "unset WEATHER_DUCKDB_PATH, or let it name another file"
+            "let WEATHER_HOME name another folder, or WEATHER_DUCKDB_PATH another file"
         )

@@ -85,4 +85,4 @@ def test_the_key_of_a_live_run_is_in_nothing_it_wrote(weather: Weather, tmp_path
     assert [file for file in written if KEY.encode() in file.read_bytes()] == []
     # Compressed pages of the warehouse would not show it to a search of bytes.
     assert KEY not in repr(everything(tmp_path / "home" / "live"))
-    assert rows(tmp_path / "home" / "live", "select distinct provider from gold.hourly_weather") == [("openweather",)]
+    assert rows(tmp_path / "home" / "live", "select distinct provider from gold.hourly_weather") == [("simulator",)]

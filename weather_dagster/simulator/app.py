@@ -54,7 +54,7 @@ def create_app(
         "/data/2.5/air_pollution/forecast": provider.air_forecast,
         "/data/2.5/air_pollution/history": provider.air_history,
     }
-    return build_app(handlers, faults=faults, api_key=api_key)
+    return build_app(handlers, provider="simulator", faults=faults, api_key=api_key)
 
 
 class _Simulator:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from weather_dagster.simulator.faults import FAULT_LIST, FaultLayer, Faults, error_body
 from weather_dagster.simulator.wire import Units
+from weather_dagster.weather_api.service import PROVIDER_HEADER
 
 JSON_TYPE = "application/json; charset=utf-8"
 _NO_MILLISECONDS = 10**11
@@ -120,18 +121,19 @@ class Query:
 Handler = Callable[[Query], object]
 
 
-def build_app(handlers: Mapping[str, Handler], *, faults: Faults | None, api_key: str | None) -> ASGIApp:
+def build_app(handlers: Mapping[str, Handler], *, provider: str, faults: Faults | None, api_key: str | None) -> ASGIApp:
     """A provider whose paths are answered by ``handlers``, with control routes under /simulator.
 
     GET, PUT /simulator/faults: the active faults as a JSON list of ``Fault``; PUT replaces them.
     GET, DELETE /simulator/requests: answers by path and status; DELETE starts the count anew.
 
     Args:
+        provider: named in a header of what the handlers answer, so that no client takes it for OpenWeather's.
         faults: what goes wrong; shared with the caller, who may change it at any time.
         api_key: the only key that is let in; None lets in every key that is not empty.
     """
     faults = faults or Faults()
-    routes = [Route(path, _endpoint(handler, api_key)) for path, handler in handlers.items()]
+    routes = [Route(path, _endpoint(handler, provider, api_key)) for path, handler in handlers.items()]
     routes += [
         Route("/simulator/faults", _faults_route(faults), methods=["GET", "PUT"]),
         Route("/simulator/requests", _requests_route(faults), methods=["GET", "DELETE"]),
@@ -140,7 +142,7 @@ def build_app(handlers: Mapping[str, Handler], *, faults: Faults | None, api_key
     return FaultLayer(app, faults, frozenset(handlers))
 
 
-def _endpoint(handler: Handler, api_key: str | None) -> Callable[[Request], object]:
+def _endpoint(handler: Handler, provider: str, api_key: str | None) -> Callable[[Request], object]:
     async def answer(request: Request) -> Response:
         query = Query(request.query_params)
         status = 200
@@ -149,7 +151,7 @@ def _endpoint(handler: Handler, api_key: str | None) -> Callable[[Request], obje
             body = pydantic_core.to_json(handler(query))
         except Refusal as refusal:
             status, body = refusal.status, refusal.body
-        return Response(body, status, _headers(request))
+        return Response(body, status, {**_headers(request), PROVIDER_HEADER: provider})
 
     return answer
 

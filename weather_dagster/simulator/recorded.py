@@ -61,7 +61,8 @@ def create_app(*, faults: Faults | None = None, api_key: str | None = None) -> A
                 return history_body(city_id(Place.at(place.latitude, place.longitude)), items)
         raise Refusal.not_found()
 
-    return build_app({"/data/2.5/history/city": history}, faults=faults, api_key=api_key)
+    handlers = {"/data/2.5/history/city": history}
+    return build_app(handlers, provider="recorded", faults=faults, api_key=api_key)
 
 
 @dataclass(frozen=True)

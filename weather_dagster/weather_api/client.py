@@ -11,6 +11,7 @@ import logging
 import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,6 @@ import aiohttp
 import httpx
 import stamina
 import stamina.instrumentation
-from aiolimiter import AsyncLimiter
 from httpx_aiohttp import HttpxAiohttpClient
 from pydantic import SecretStr
 from pydantic_core import from_json
@@ -32,15 +32,18 @@ from weather_dagster.errors import (
     RequestRefused,
     TransientProviderError,
 )
+from weather_dagster.settings import realm
 from weather_dagster.weather_api.endpoints import ApiCall
-from weather_dagster.weather_api.service import Patience, Service
+from weather_dagster.weather_api.service import PROVIDER_HEADER, Patience, Service
 
 MAX_BODY_BYTES = 10_000_000
 """Far above the largest honest answer (a week of forecasts, about 3.5 MB)."""
 MAX_QUOTED = 200
 """Characters of a provider's text that a message repeats."""
-RATE_WINDOW_SECONDS = 10
 HIDDEN = "***"
+
+Answered = tuple[ApiCall, Any, str]
+"""A call, the parsed body of its answer, and the name of the provider that gave it."""
 
 _logger = logging.getLogger("weather_dagster.weather_api")
 
@@ -127,27 +130,24 @@ class Client:
             # aiohttp's transport: httpx's own slows down with the square of the calls in flight.
             limits = httpx.Limits(max_connections=self.concurrency)
             self._http = HttpxAiohttpClient(verify=_tls_context(), params=params, timeout=timeout, limits=limits)
-        self._limiter = self._make_limiter()
+        async with AsyncExitStack() as opening:
+            await opening.enter_async_context(self._http)
+            self._limiter = None
+            if limit := self.service.rate_limit:
+                # Here: an unlimited provider has no use for its libraries.
+                from weather_dagster.weather_api.rate import RateLimiter
+
+                self._limiter = await opening.enter_async_context(RateLimiter(limit, self.service))
+            self._open = opening.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._http.aclose()
+        await self._open.aclose()
 
-    def _make_limiter(self) -> AsyncLimiter | None:
-        """A leaky bucket that never lets more than ``calls_per_minute`` through in any minute.
-
-        A bucket passes its capacity at once and then its rate, so capacity and a minute's leak
-        together make up the limit.
-        """
-        if self.service.calls_per_minute is None:
-            return None
-        capacity = self.service.calls_per_minute / (1 + 60 / RATE_WINDOW_SECONDS)
-        return AsyncLimiter(capacity, RATE_WINDOW_SECONDS)
-
-    async def fetch(self, calls: Iterable[ApiCall]) -> AsyncGenerator[tuple[ApiCall, Any], None]:
-        """Answers as they come, each with its parsed body. A fixed set of workers draws from ``calls``.
+    async def fetch(self, calls: Iterable[ApiCall]) -> AsyncGenerator[Answered, None]:
+        """Answers as they come. A fixed set of workers draws from ``calls``.
 
         Close it (``contextlib.aclosing``) when it is left early.
 
@@ -155,14 +155,14 @@ class Client:
             ProviderError: the first call that came to nothing; the others are cancelled.
         """
         source = iter(calls)
-        answers: asyncio.Queue[tuple[ApiCall, Any] | None] = asyncio.Queue()
+        answers: asyncio.Queue[Answered | None] = asyncio.Queue()
         room = asyncio.Semaphore()
 
         async def work() -> None:
             for call in source:
-                document = await self._get(call)
+                document, provider = await self._get(call)
                 await room.acquire()
-                answers.put_nowait((call, document))
+                answers.put_nowait((call, document, provider))
 
         async def run() -> None:
             async with asyncio.TaskGroup() as workers:
@@ -182,7 +182,7 @@ class Client:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    async def _get(self, call: ApiCall) -> Any:
+    async def _get(self, call: ApiCall) -> tuple[Any, str]:
         try:
             return await self._try(self._attempt, call)
         except TransientProviderError as error:
@@ -190,28 +190,31 @@ class Client:
                 f"{error}; given up after {self.patience.attempts} tries, run this again later"
             ) from None
 
-    async def _attempt(self, call: ApiCall) -> Any:
+    async def _attempt(self, call: ApiCall) -> tuple[Any, str]:
         if self._limiter:
             await self._limiter.acquire()
         self.calls_sent += 1
         try:
             async with asyncio.timeout(self.patience.attempt):
-                status, body = await self._exchange(call)
+                status, body, provider = await self._exchange(call)
         except (httpx.RequestError, aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__
         else:
-            return self._judge(call, status, self._secrets.hide_in_body(body))
+            return self._judge(call, status, self._secrets.hide_in_body(body)), provider
         # Outside the handler: the original error carries the request, and with it the key.
         raise TransientProviderError(self._message(call, f"could not be reached ({self._quote(reason)})"))
 
-    async def _exchange(self, call: ApiCall) -> tuple[int, bytes]:
+    async def _exchange(self, call: ApiCall) -> tuple[int, bytes, str]:
         body = bytearray()
         async with self._http.stream("GET", call.url, params=call.query) as response:
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     raise MalformedAnswer(self._message(call, f"sent more than {MAX_BODY_BYTES:,} bytes"))
-        return response.status_code, bytes(body)
+        told = response.headers.get(PROVIDER_HEADER, "")
+        # Only made-up and recorded weather may take another name than the one that was asked for.
+        provider = self.service.name if realm(told) == "live" else told
+        return response.status_code, bytes(body), provider
 
     def _judge(self, call: ApiCall, status: int, body: bytes) -> Any:
         """The parsed body of a good answer; any other raises its error. An error status inside a 200 counts as such."""

@@ -4,7 +4,7 @@ Belongs here: provider-neutral declarations and planning. Does not belong here: 
 endpoints themselves (``openweather``).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -64,6 +64,10 @@ class Endpoint:
     """Puts the parsed body into the answer; raises MalformedAnswer for another envelope."""
     tolerance: timedelta = timedelta(0)
     """How long before its hour a reading may lie and still count for it."""
+    rows_per_hour: int = 1
+    """Rows that an hour of a place is expected to bring."""
+    tells_hour: bool = True
+    """False: an answer is of the hour in which it is given, and does not say which."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,11 @@ class ApiCall:
         """Query parameters, without credentials."""
         return self.endpoint.query(self.location, self.hours)
 
+    @property
+    def expected_rows(self) -> int:
+        """Rows that the answer is expected to bring."""
+        return len(self.hours) * self.endpoint.rows_per_hour
+
     def __str__(self) -> str:
         return f"{self.endpoint.path} for {self.location.id}, {self.hours}"
 
@@ -97,6 +106,20 @@ class ApiCall:
         answer = Answer(endpoint.dataset, provider, endpoint.path, self.location, self.hours, endpoint.tolerance)
         endpoint.read(document, answer)
         return answer
+
+
+def group_loads(calls: Iterable[ApiCall], rows: int) -> Iterator[list[ApiCall]]:
+    """Cut ``calls`` into runs of whole calls of at most ``rows`` expected rows, or of one call that brings more."""
+    load: list[ApiCall] = []
+    expected = 0
+    for call in calls:
+        if load and expected + call.expected_rows > rows:
+            yield load
+            load, expected = [], 0
+        load.append(call)
+        expected += call.expected_rows
+    if load:
+        yield load
 
 
 def plan_calls(

@@ -46,6 +46,7 @@ YEAR_HOURS = 366 * 24
 """No longest span is documented for air pollution; a year keeps an answer at about a megabyte."""
 PROFESSIONAL_HISTORY = timedelta(days=30)
 AIR_POLLUTION_START = datetime(2020, 11, 27, tzinfo=UTC)
+FORECAST_STEPS_PER_ISSUE = 40
 FORECAST_HORIZON_SECONDS = int(timedelta(days=5, hours=3).total_seconds())
 RECORDED = Served(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 12, 31, 23, tzinfo=UTC))
 VISIBILITY_CAP = quantities.VISIBILITY.upper
@@ -253,7 +254,9 @@ def _validated_singly(records: list[Any], one: type[R], answer: Answer, hour: in
         try:
             record = one.model_validate(raw)
         except ValidationError as error:
-            answer.reject(RejectionReason.CONTRACT, _describe(error), raw, hour=hour or _told_hour(raw))
+            answer.reject(
+                RejectionReason.CONTRACT, _describe(error), raw, hour=_told_hour(raw) if hour is None else hour
+            )
             continue
         yield raw, record
 
@@ -357,9 +360,26 @@ def plans(base_url: str | None, units: Units = Units.METRIC) -> Mapping[str, Pla
     current = Endpoint(
         api, "/data/2.5/weather", datasets.OBSERVATIONS, RUNNING_HOUR, 1, now, reader.current, CURRENT_TOLERANCE
     )
-    forecast = Endpoint(api, "/data/2.5/forecast", datasets.FORECASTS, RUNNING_HOUR, 1, now, reader.forecast)
+    forecast = Endpoint(
+        api,
+        "/data/2.5/forecast",
+        datasets.FORECASTS,
+        RUNNING_HOUR,
+        1,
+        now,
+        reader.forecast,
+        rows_per_hour=FORECAST_STEPS_PER_ISSUE,
+        tells_hour=False,
+    )
     forecast_history = Endpoint(
-        api, "/data/2.5/forecast/history", datasets.FORECASTS, Served(None), WEEK_HOURS, span, reader.forecast_history
+        api,
+        "/data/2.5/forecast/history",
+        datasets.FORECASTS,
+        Served(None),
+        WEEK_HOURS,
+        span,
+        reader.forecast_history,
+        rows_per_hour=FORECAST_STEPS_PER_ISSUE,
     )
     air_pollution = Endpoint(
         api,

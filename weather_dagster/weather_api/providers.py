@@ -1,7 +1,8 @@
 """The registry of providers: from a name in the settings to what can be asked, how, and of whom."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,11 +12,12 @@ from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import Settings
 from weather_dagster.weather_api import openweather
 from weather_dagster.weather_api.endpoints import Endpoint
-from weather_dagster.weather_api.service import Service
+from weather_dagster.weather_api.service import RateLimit, Service
 
 OPENWEATHER_PLANS = ("free", "professional")
 NO_KEY = SecretStr("no-key-needed")
 """The simulator takes any key, but as the real service it wants one."""
+RATE_FILE = "rate.sqlite"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Provider:
     """What a person can do about an hour that no endpoint serves."""
     app: Callable[..., Any] | None = None
     """ASGI application that answers in process, None for the network."""
+    is_stand_in: bool = False
+    """Another host is asked than the provider's own: who answers is told by the answers alone."""
 
     @property
     def name(self) -> str:
@@ -52,39 +56,46 @@ def _openweather(settings: Settings) -> Provider:
         ways.append("set OPENWEATHER_PLAN=professional if the account has that subscription")
     ways.append("set WEATHER_PROVIDER=simulator for made-up weather of any hour")
     secret = SecretStr(key.get_secret_value().strip())
-    return _build("openweather", f"openweather (plan {plan})", plan, _base_url(settings), secret, ways)
+    base_url = _base_url(settings)
+    built = _build(
+        "openweather", f"openweather (plan {plan})", plan, ways, base_url=base_url, key=secret, home=settings.home
+    )
+    return replace(built, is_stand_in=base_url is not None)
 
 
-def _simulator(_: Settings) -> Provider:
+def _simulator(settings: Settings) -> Provider:
     from weather_dagster.simulator.app import create_app
 
     ways = ["ask for hours that are served"]
-    return _build("simulator", "simulator", "simulator", None, NO_KEY, ways, create_app())
+    return _build("simulator", "simulator", "simulator", ways, home=settings.home, app=create_app())
 
 
-def _recorded(_: Settings) -> Provider:
+def _recorded(settings: Settings) -> Provider:
     from weather_dagster.simulator.recorded import create_app
 
     ways = ["ask for hours that are served", "set WEATHER_PROVIDER=simulator for made-up weather of any hour"]
-    return _build("recorded", "recorded", "recorded", None, NO_KEY, ways, create_app())
+    return _build("recorded", "recorded", "recorded", ways, home=settings.home, app=create_app())
 
 
 def _build(
     name: str,
     description: str,
     plan: str,
-    base_url: str | None,
-    key: SecretStr,
     ways_out: list[str],
+    *,
+    home: Path,
+    base_url: str | None = None,
+    key: SecretStr = NO_KEY,
     app: Callable[..., Any] | None = None,
 ) -> Provider:
     chosen = openweather.plans(base_url)[plan]
+    calls = chosen.calls_per_minute
     service = Service(
         name=name,
         credentials={"appid": key},
         verdict=openweather.verdict,
         hints=openweather.HINTS,
-        calls_per_minute=chosen.calls_per_minute,
+        rate_limit=RateLimit(calls, home / RATE_FILE) if calls else None,
     )
     return Provider(service, description, chosen.endpoints, "; ".join(ways_out), app)
 

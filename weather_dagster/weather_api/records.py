@@ -7,7 +7,7 @@ shape of a provider's payload (its contracts and adapter).
 import hashlib
 import math
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from weather_dagster.locations import Location
 PLACE_TOLERANCE_KM = 5.0
 """Providers echo the point they computed for, rounded or moved to a grid by a kilometre or two."""
 EARTH_RADIUS_KM = 6371.0
+MAX_NAMED = 3
 HOUR_SECONDS = int(HOUR.total_seconds())
 
 Floats = npt.NDArray[np.float64]
@@ -105,6 +106,8 @@ class Answer:
         """Turn a whole record away.
 
         Args:
+            hour: the partition it would have had, None when it does not tell. One that was not asked for, or
+                none, counts for the first hour that was, so that whoever looks at what was asked sees it.
             digest: hash of its canonical values where they could be read; else the payload's own is taken.
         """
         payload = payload_text(record)
@@ -114,13 +117,15 @@ class Answer:
     def finish(self) -> tuple[pa.Table, list[Rejection]]:
         """Rows in the order of hour and instant, schema ``dataset.arrow_schema``, and what was turned away.
 
-        An exact repetition is dropped; an implausible value is turned away alone.
+        An exact repetition is dropped; an implausible value is turned away alone; of several records for
+        one reading the last stays and the others are turned away.
         """
         schema = self.dataset.arrow_schema
         if not self._readings:
             return schema.empty_table(), list(self._rejections)
         hours, instants, numbers, records, digests = self._distinct_readings()
         payloads = [payload_text(record) for record in records]
+        digests_as_told = digests.copy()
         rejected: list[str | None] = [None] * len(records)
         implausible = self._implausible(numbers)
         for row in np.flatnonzero(implausible.any(axis=1)).tolist():
@@ -143,22 +148,31 @@ class Answer:
             for column, field in zip(columns, schema, strict=True)
         ]
         table = pa.Table.from_arrays(arrays, schema=schema)
-        # Readings that differed in implausible values alone are the same without them.
-        left = {key: row for row, key in reversed(list(enumerate(zip(hours, instants, digests, strict=True))))}
-        if len(left) < table.num_rows:
-            table = table.take(sorted(left.values()))
+        # Rows of one reading stand side by side in the order of the answer, so the last one is left here.
+        last_of_reading = dict(zip(zip(hours, instants, strict=True), range(len(records)), strict=True))
+        if len(last_of_reading) < len(records):
+            for row, reading in enumerate(zip(hours, instants, strict=True)):
+                kept = last_of_reading[reading]
+                # Readings that differed in implausible values alone are the same without them.
+                if digests[row] != digests[kept]:
+                    message = self._conflict(instants[row], numbers[row], numbers[kept])
+                    self._reject(
+                        RejectionReason.CONFLICTING, message, payloads[row], digests_as_told[row], hours[row], None
+                    )
+            table = table.take(list(last_of_reading.values()))
         return table, list(self._rejections)
 
     def _distinct_readings(self) -> tuple[list[int], list[int], Floats, list[Any], list[str]]:
-        """The readings and their hashes as columns, sorted, each once; NaN in ``numbers`` stands for None."""
+        """The readings and their hashes as columns, each once; NaN in ``numbers`` stands for None.
+
+        Sorted by hour, instant and where in the answer they stood last.
+        """
         hours, instants, numbers, records = zip(*self._readings, strict=True)
         matrix = np.array(numbers, dtype=np.float64)
-        first_seen: dict[tuple[int, int, str], int] = {}
-        for index, key in enumerate(zip(hours, instants, payload_hashes(instants, matrix), strict=True)):
-            first_seen.setdefault(key, index)
-        keys = sorted(first_seen)
-        kept = [first_seen[key] for key in keys]
-        sorted_hours, sorted_instants, digests = (list(column) for column in zip(*keys, strict=True))
+        keys = zip(hours, instants, payload_hashes(instants, matrix), strict=True)
+        last_seen = {key: index for index, key in enumerate(keys)}
+        in_order = sorted((hour, instant, index, digest) for (hour, instant, digest), index in last_seen.items())
+        sorted_hours, sorted_instants, kept, digests = (list(column) for column in zip(*in_order, strict=True))
         return sorted_hours, sorted_instants, matrix[kept], [records[i] for i in kept], digests
 
     def _implausible(self, numbers: Floats) -> npt.NDArray[np.bool_]:
@@ -183,9 +197,29 @@ class Answer:
             self._reject(RejectionReason.IMPLAUSIBLE_VALUE, message, payload, digest, hour, quantity.name)
         return ",".join(names)
 
+    def _conflict(self, instant: int, numbers: Floats, kept: Floats) -> str:
+        """In what a reading differs from the one that is kept."""
+        head = [column.name for column in self.dataset.record_columns].index(self.dataset.quantities[0].name)
+        names = [column.name for column in self.dataset.record_columns[head : head + len(numbers)]]
+        differing = np.flatnonzero(~((numbers == kept) | (np.isnan(numbers) & np.isnan(kept)))).tolist()
+
+        def told(value: float) -> str:
+            return "missing" if np.isnan(value) else f"{value:g}"
+
+        named = ", ".join(
+            f"{names[i]} is {told(numbers[i])} here and {told(kept[i])} there" for i in differing[:MAX_NAMED]
+        )
+        more = ", and more" if len(differing) > MAX_NAMED else ""
+        return (
+            f"the answer has a later record for {datetime.fromtimestamp(instant, UTC):%Y-%m-%dT%H:%M:%SZ}, "
+            f"which landed: {named}{more}"
+        )
+
     def _reject(
         self, reason: RejectionReason, message: str, payload: str, digest: str, hour: int | None, field: str | None
     ) -> None:
+        if hour is None or not self.first_hour <= hour <= self.last_hour:
+            hour = self.first_hour
         rejection = Rejection(
             dataset=self.dataset.name,
             provider=self.provider,

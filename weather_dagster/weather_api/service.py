@@ -2,9 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
+
+PROVIDER_HEADER = "X-Weather-Provider"
+"""Header in which made-up and recorded weather names itself, whoever was thought to be asked."""
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """At most ``calls`` in any ``seconds``."""
+
+    calls: int
+    kept_in: Path
+    """File that tells of the calls made; all who name the same one share the limit."""
+    seconds: float = 60
 
 
 @dataclass(frozen=True)
@@ -18,7 +32,7 @@ class Service:
     """HTTP status and message that a parsed body itself declares, where it does."""
     hints: Mapping[int, str]
     """Ways out by HTTP status."""
-    calls_per_minute: int | None = None
+    rate_limit: RateLimit | None = None
 
 
 @dataclass(frozen=True)

@@ -166,9 +166,9 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(weather: Weather, tmp_p
         (Fault(kind="status", status=503), ("503",)),
         (Fault(kind="html"), ("Maintenance",)),
         (Fault(kind="empty"), ("empty",)),
-        (Fault(kind="truncated"), ()),
-        (Fault(kind="wrong_shape"), ()),
-        (Fault(kind="reset"), ()),
+        (Fault(kind="truncated"), ("a body that is no JSON",)),
+        (Fault(kind="wrong_shape"), ("another shape",)),
+        (Fault(kind="reset"), ("could not be reached",)),
     ],
     ids=lambda value: f"{value.kind}-{value.status}" if isinstance(value, Fault) else "",
 )

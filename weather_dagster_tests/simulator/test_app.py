@@ -9,6 +9,7 @@ import pytest
 
 from weather_dagster.locations import load_locations
 from weather_dagster.simulator.app import create_app
+from weather_dagster.simulator.faults import Fault, Faults
 from weather_dagster_tests.simulator.conftest import LYON, NOW, Get, client_of, unix
 
 SEA = {"lat": 50.0, "lon": -30.0}
@@ -323,3 +324,10 @@ def test_the_clock_of_the_app_is_the_machine_s_by_default():
     before = datetime.now(UTC).timestamp()
     dt = client_of(create_app())(WEATHER, **LYON).json()["dt"]
     assert before - 900 < dt <= datetime.now(UTC).timestamp()
+
+
+def test_answers_say_that_they_are_simulated(get: Get):
+    for path in (WEATHER, FORECAST, AIR):
+        assert get(path, **LYON).headers["X-Weather-Provider"] == "simulator", path
+    faulty = client_of(create_app(clock=lambda: NOW, faults=Faults([Fault(kind="duplicates")])))
+    assert faulty(FORECAST, **LYON).headers["X-Weather-Provider"] == "simulator"

@@ -146,3 +146,7 @@ def test_key_and_faults_work_as_at_the_simulator():
 
 def test_there_are_no_forecasts(get: Get):
     assert get("/data/2.5/forecast", **JFK).status_code == 404
+
+
+def test_answers_say_that_they_are_recorded(get: Get):
+    assert get(HISTORY, type="hour", start=0, end=2_000_000_000, **EWR).headers["X-Weather-Provider"] == "recorded"

@@ -2,23 +2,25 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from weather_dagster.datasets import Dataset
 from weather_dagster.hours import HourRange, floor_hour
 from weather_dagster.locations import Location
 from weather_dagster.settings import Settings
 from weather_dagster.weather_api import openweather
-from weather_dagster.weather_api.api import WeatherApi
+from weather_dagster.weather_api.api import Fetched, WeatherApi
 from weather_dagster.weather_api.endpoints import Endpoint
 from weather_dagster.weather_api.openweather import Units
 from weather_dagster.weather_api.providers import Provider, build_provider
-from weather_dagster.weather_api.service import Patience
+from weather_dagster.weather_api.service import Patience, RateLimit
 
 KEY = "5e1ec7ed+k/y"
 QUICK = Patience(wait_initial=0.001, wait_max=0.001, wait_jitter=0)
@@ -58,7 +60,8 @@ def provider_of(
     key: str = KEY,
     units: Units = Units.METRIC,
     base_url: str | None = None,
-    calls_per_minute: int | None = None,
+    rate_limit: RateLimit | None = None,
+    is_stand_in: bool = False,
 ) -> Provider:
     """OpenWeather as configured in production, but for the app that answers and the pace."""
     settings = Settings(
@@ -72,16 +75,42 @@ def provider_of(
     return dataclasses.replace(
         provider,
         app=app,
+        is_stand_in=is_stand_in or provider.is_stand_in,
         endpoints=openweather.plans(base_url, units)[plan].endpoints,
-        service=dataclasses.replace(provider.service, calls_per_minute=calls_per_minute),
+        service=dataclasses.replace(provider.service, rate_limit=rate_limit),
     )
 
 
 def api_of(
-    app: ASGIApp | None, *, patience: Patience = QUICK, concurrency: int | None = None, **how: Any
+    app: ASGIApp | None,
+    *,
+    patience: Patience = QUICK,
+    concurrency: int | None = None,
+    clock: Callable[[], datetime] = lambda: NOW,
+    **how: Any,
 ) -> WeatherApi:
     """The facade in front of ``app``."""
-    return WeatherApi(provider_of(app, **how), patience=patience, concurrency=concurrency)
+    return WeatherApi(provider_of(app, **how), patience=patience, concurrency=concurrency, clock=clock)
+
+
+def fetch_all(
+    api: WeatherApi,
+    dataset: Dataset,
+    places: Sequence[Location],
+    hours: HourRange,
+    *,
+    on_call: Callable[[int, int], None] | None = None,
+) -> Fetched:
+    """All loads of a fetch as one."""
+    loads = list(api.fetch(dataset, places, hours, on_call=on_call))
+    (provider,) = {load.provider for load in loads}
+    return Fetched(
+        provider,
+        hours,
+        pa.concat_tables(load.records for load in loads),
+        [rejection for load in loads for rejection in load.rejections],
+        sum(load.calls for load in loads),
+    )
 
 
 def endpoint_at(path: str, plan: str = "simulator") -> Endpoint:

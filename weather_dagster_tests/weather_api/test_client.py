@@ -5,6 +5,7 @@ import logging
 import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from weather_dagster.datasets import OBSERVATIONS
 from weather_dagster.errors import (
+    ConfigurationError,
     MalformedAnswer,
     ProviderError,
     QuotaExceeded,
@@ -23,17 +25,17 @@ from weather_dagster.errors import (
 from weather_dagster.weather_api.api import Fetched
 from weather_dagster.weather_api.client import MAX_BODY_BYTES, Client
 from weather_dagster.weather_api.endpoints import ApiCall
-from weather_dagster.weather_api.service import Patience
+from weather_dagster.weather_api.service import Patience, RateLimit
 from weather_dagster_tests.weather_api.provider_apps import (
     KEY,
     LYON,
-    NOW,
     QUICK,
     THIS_HOUR,
     Replay,
     api_of,
     current,
     endpoint_at,
+    fetch_all,
     hours_ago,
     json_answer,
     provider_of,
@@ -48,7 +50,7 @@ TRIES = QUICK.attempts
 
 
 def ask(app: ASGIApp, **how: Any) -> Fetched:
-    return api_of(app, **how).fetch(OBSERVATIONS, [LYON], PAST, now=NOW)
+    return fetch_all(api_of(app, **how), OBSERVATIONS, [LYON], PAST)
 
 
 @pytest.mark.parametrize(
@@ -167,11 +169,11 @@ def call_many(count: int) -> Iterator[ApiCall]:
 
 async def consume(client: Client, calls: Iterator[ApiCall]) -> list[str]:
     async with client:
-        return [call.location.id async for call, _ in client.fetch(calls)]
+        return [call.location.id async for call, _, _ in client.fetch(calls)]
 
 
 def client_of(app: ASGIApp, **how: Any) -> Client:
-    provider = provider_of(app, calls_per_minute=how.pop("calls_per_minute", None))
+    provider = provider_of(app, rate_limit=how.pop("rate_limit", None))
     return Client(provider.service, app=app, patience=QUICK, **how)
 
 
@@ -219,23 +221,9 @@ def test_no_task_is_left_behind_after_a_refusal() -> None:
     assert asyncio.run(ask_and_count()) == 1
 
 
-def test_no_minute_sees_more_calls_than_the_limit() -> None:
-    moments: list[float] = []
-
-    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
-        moments.append(time.monotonic())
-        await JSONResponse(series())(scope, receive, send)
-
-    # 420 a minute are a bucket of 60 and a leak of 6 a second: what a minute passes is 60 + 6 * 60.
-    asyncio.run(consume(client_of(noting, concurrency=4, calls_per_minute=420), call_many(66)))
-    assert moments[59] - moments[0] < 1
-    assert 0.7 < moments[65] - moments[0] < 5
-
-
-def test_a_repeated_call_counts_against_the_limit_too() -> None:
+def test_a_repeated_call_counts_against_the_limit_too(tmp_path: Path) -> None:
     app = Replay(json_answer({"cod": "500", "message": "no"}, 500))
-    # A bucket of one call, and ten seconds to the next.
-    client = client_of(app, calls_per_minute=7)
+    client = client_of(app, rate_limit=RateLimit(1, tmp_path / "rate.sqlite", seconds=60))
     with pytest.raises(TimeoutError):
         asyncio.run(asyncio.wait_for(consume(client, call_many(1)), 0.5))
     assert len(app.queries) == 1
@@ -323,7 +311,28 @@ def test_a_repr_of_client_or_provider_hides_the_key() -> None:
     assert KEY not in repr(provider) + repr(Client(provider.service))
 
 
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [("simulator", "simulator"), ("recorded", "recorded"), ("open_meteo", "openweather"), ("", "openweather")],
+)
+def test_only_made_up_and_recorded_weather_takes_another_name_than_that_of_who_was_asked(told: str, name: str) -> None:
+    answer = json_answer(series(record(HOUR - 3600), {"dt": 1}))
+    answer.headers["x-weather-provider"] = told
+    fetched = ask(Replay(answer))
+    assert fetched.provider == name
+    assert fetched.records["provider"].to_pylist() == [name]
+    assert [r.provider for r in fetched.rejections] == [name]
+
+
+def test_answers_of_two_providers_are_not_mixed() -> None:
+    other = json_answer(series(record(HOUR - 3600)))
+    other.headers["x-weather-provider"] = "simulator"
+    places = [LYON, LYON.model_copy(update={"id": "other"})]
+    with pytest.raises(ConfigurationError, match=r"from openweather and simulator.*OPENWEATHER_BASE_URL"):
+        fetch_all(api_of(Replay(other, GOOD)), OBSERVATIONS, places, PAST)
+
+
 def test_a_reading_survives_the_way_through_the_client() -> None:
-    fetched = api_of(Replay(json_answer(current(HOUR + 60)))).fetch(OBSERVATIONS, [LYON], THIS_HOUR, now=NOW)
+    fetched = fetch_all(api_of(Replay(json_answer(current(HOUR + 60)))), OBSERVATIONS, [LYON], THIS_HOUR)
     assert fetched.provider == "openweather"
     assert fetched.records["temperature_c"].to_pylist() == [7.5]

@@ -18,7 +18,7 @@ from weather_dagster.weather_api.api import Fetched
 from weather_dagster.weather_api.client import MAX_BODY_BYTES
 from weather_dagster.weather_api.service import Patience
 from weather_dagster_tests.conftest import Provider, free_port
-from weather_dagster_tests.weather_api.provider_apps import LYON, NOW, api_of, hours_ago, record, series
+from weather_dagster_tests.weather_api.provider_apps import LYON, api_of, fetch_all, hours_ago, record, series
 from weather_dagster_tests.weather_api.test_client import everything_said_by, forms_of_the_key
 
 pytestmark = pytest.mark.integration
@@ -99,7 +99,7 @@ def flood(connection: socket.socket) -> None:
 
 
 def ask(url: str, patience: Patience = HURRIED) -> Fetched:
-    return api_of(None, base_url=url, patience=patience).fetch(OBSERVATIONS, [LYON], PAST, now=NOW)
+    return fetch_all(api_of(None, base_url=url, patience=patience), OBSERVATIONS, [LYON], PAST)
 
 
 FAULTS: dict[str, Behaviour] = {
@@ -173,8 +173,8 @@ def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -
 
 def test_each_call_reaches_the_server_once(provider: Provider) -> None:
     places = [LYON.model_copy(update={"id": f"place_{i}"}) for i in range(40)]
-    api = api_of(None, base_url=provider.url, concurrency=4)
+    api = api_of(None, base_url=provider.url, concurrency=4, clock=utc_now)
     two_hours_ago = floor_hour(utc_now()) - 2 * HOUR
-    fetched = api.fetch(OBSERVATIONS, places, HourRange(two_hours_ago, two_hours_ago))
+    fetched = fetch_all(api, OBSERVATIONS, places, HourRange(two_hours_ago, two_hours_ago))
     assert (fetched.records.num_rows, fetched.calls) == (40, 40)
     assert provider.faults.requests == {"/data/2.5/history/city": {200: 40}}

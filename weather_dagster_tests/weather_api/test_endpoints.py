@@ -10,8 +10,8 @@ from weather_dagster.hours import HourRange
 from weather_dagster.locations import load_locations
 from weather_dagster.settings import Settings
 from weather_dagster.weather_api import openweather
-from weather_dagster.weather_api.api import WeatherApi
-from weather_dagster.weather_api.endpoints import ApiCall, plan_calls
+from weather_dagster.weather_api.api import ROWS_PER_LOAD, WeatherApi
+from weather_dagster.weather_api.endpoints import ApiCall, group_loads, plan_calls
 from weather_dagster_tests.weather_api.provider_apps import (
     LYON,
     NOW,
@@ -19,6 +19,7 @@ from weather_dagster_tests.weather_api.provider_apps import (
     Replay,
     api_of,
     current,
+    fetch_all,
     hours_ago,
     json_answer,
     series,
@@ -49,6 +50,29 @@ def planned(plan: str, dataset: Dataset, hours: HourRange, now: datetime = NOW) 
 )
 def test_a_range_costs_the_fewest_calls(plan: str, dataset: Dataset, hours: HourRange, calls: int) -> None:
     assert len(planned(plan, dataset, hours)) == calls
+
+
+@pytest.mark.parametrize(
+    ("dataset", "hours", "loads"),
+    [
+        (FORECASTS, hours_ago(31 * 24 - 1), [297_600]),
+        (FORECASTS, hours_ago(32 * 24 - 1), [299_520, 7_680]),
+        (OBSERVATIONS, YEAR_2025, [87_600]),
+        (AIR_QUALITY, YEAR_2025, [87_600]),
+    ],
+)
+def test_a_load_takes_whole_calls_up_to_a_month_of_forecasts(
+    dataset: Dataset, hours: HourRange, loads: list[int]
+) -> None:
+    endpoints = openweather.plans(None)["simulator"].endpoints
+    calls = plan_calls(endpoints, dataset, load_locations(), hours, now=NOW, asked_of="", ways_out="")
+    grouped = list(group_loads(calls, ROWS_PER_LOAD))
+    assert [call for load in grouped for call in load] == calls
+    assert [sum(call.expected_rows for call in load) for load in grouped] == loads
+
+
+def test_a_call_that_alone_brings_more_than_a_load_is_a_load() -> None:
+    assert [len(load) for load in group_loads(planned("simulator", OBSERVATIONS, hours_ago(500)), 10)] == [1, 1, 1]
 
 
 def test_the_calls_of_a_range_hold_each_hour_once() -> None:
@@ -91,7 +115,7 @@ def test_a_range_with_an_hour_that_is_not_served_is_refused(plan: str, dataset: 
 def test_the_refusal_comes_before_any_call_and_names_plan_dataset_hours_and_ways_out() -> None:
     app = Replay(json_answer(current(int(NOW.timestamp()))))
     with pytest.raises(HourNotServed) as caught:
-        api_of(app, plan="free").fetch(OBSERVATIONS, [LYON], hours_ago(3), now=NOW)
+        api_of(app, plan="free").fetch(OBSERVATIONS, [LYON], hours_ago(3))
     assert app.queries == []
     for part in (
         "openweather (plan",
@@ -106,13 +130,13 @@ def test_the_refusal_comes_before_any_call_and_names_plan_dataset_hours_and_ways
 def test_a_free_account_is_told_of_the_other_plan() -> None:
     settings = Settings(_env_file=None, weather_provider="openweather", openweather_api_key="k")
     with pytest.raises(HourNotServed, match=r"plan free.*OPENWEATHER_PLAN=professional"):
-        WeatherApi.from_settings(settings).fetch(OBSERVATIONS, [LYON], hours_ago(3), now=NOW)
+        WeatherApi.from_settings(settings).require_served(OBSERVATIONS, hours_ago(3), now=NOW)
 
 
 def test_an_inclusive_end_and_an_exclusive_one_mean_the_same_hours() -> None:
     app = Replay(json_answer(series()))
     hours = hours_ago(5, 1)
-    api_of(app).fetch(OBSERVATIONS, [LYON], hours, now=NOW)
+    fetch_all(api_of(app), OBSERVATIONS, [LYON], hours)
     (query,) = app.queries
     assert int(query["start"]) == hours.first.timestamp()
     assert int(query["end"]) == hours.end.timestamp() - 1
@@ -122,8 +146,12 @@ def test_an_inclusive_end_and_an_exclusive_one_mean_the_same_hours() -> None:
 def test_every_place_is_asked_and_progress_is_told() -> None:
     places, told = load_locations(), []
     app = Replay(json_answer(series()))
-    fetched = api_of(app, concurrency=3).fetch(
-        OBSERVATIONS, places, hours_ago(200, 1), now=NOW, on_call=lambda done, total: told.append((done, total))
+    fetched = fetch_all(
+        api_of(app, concurrency=3),
+        OBSERVATIONS,
+        places,
+        hours_ago(200, 1),
+        on_call=lambda done, total: told.append((done, total)),
     )
     assert fetched.calls == len(app.queries) == 2 * len(places)
     assert told == [(done, 20) for done in range(1, 21)]
@@ -134,6 +162,5 @@ def test_a_dataset_that_is_not_offered_costs_no_call() -> None:
     api = api_of(app, plan="recorded")
     assert api.offers(OBSERVATIONS)
     assert not api.offers(FORECASTS)
-    fetched = api.fetch(FORECASTS, [LYON], THIS_HOUR, now=NOW)
-    assert (fetched.records.num_rows, fetched.records.schema, fetched.calls) == (0, FORECASTS.arrow_schema, 0)
+    assert list(api.fetch(FORECASTS, [LYON], THIS_HOUR)) == []
     assert app.queries == []

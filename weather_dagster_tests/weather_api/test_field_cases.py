@@ -14,7 +14,7 @@ from weather_dagster.locations import Location
 from weather_dagster.weather_api.api import Fetched
 from weather_dagster.weather_api.openweather import Units
 from weather_dagster.weather_api.openweather_contracts import Precipitation, amount_mm
-from weather_dagster_tests.weather_api.provider_apps import Replay, api_of, json_answer
+from weather_dagster_tests.weather_api.provider_apps import Replay, api_of, fetch_all, json_answer
 
 CASES = Path(__file__).parents[1] / "cases"
 
@@ -33,8 +33,8 @@ def fetch(entry: dict[str, Any], dataset: Dataset = OBSERVATIONS, place: str = "
         id=place, name=place, latitude=request["lat"], longitude=request["lon"], time_zone="Europe/Paris"
     )
     app = Replay(json_answer(entry["response"]["json"], entry["response"]["status"]))
-    api = api_of(app, plan="free", units=Units(request["units"]))
-    fetched = api.fetch(dataset, [location], HourRange(hour, hour), now=now)
+    api = api_of(app, plan="free", units=Units(request["units"]), clock=lambda: now)
+    fetched = fetch_all(api, dataset, [location], HourRange(hour, hour))
     assert [(q["lat"], q["units"]) for q in app.queries] == [(str(request["lat"]), request["units"])]
     return fetched
 

@@ -14,12 +14,12 @@ from weather_dagster.weather_api.endpoints import ApiCall
 from weather_dagster.weather_api.openweather import Units
 from weather_dagster_tests.weather_api.provider_apps import (
     LYON,
-    NOW,
     THIS_HOUR,
     Replay,
     api_of,
     current,
     endpoint_at,
+    fetch_all,
     hours_ago,
     json_answer,
     record,
@@ -189,9 +189,57 @@ def test_a_changed_value_and_a_changed_time_change_the_hash() -> None:
     assert len({row["payload_hash"] for row in rows}) == 3
 
 
-def test_an_exact_repetition_is_dropped_and_another_version_is_not() -> None:
-    rows, _ = read(HISTORY, series(record(HOUR), record(HOUR), record(HOUR, visibility=5)))
-    assert sorted(row["visibility_m"] for row in rows) == [5, 10000]
+def test_an_exact_repetition_is_dropped() -> None:
+    rows, rejections = read(HISTORY, series(record(HOUR), record(HOUR - 3600), record(HOUR)), hours_ago(1))
+    assert [row["valid_hour_utc"] for row in rows] == list(hours_ago(1))
+    assert rejections == []
+
+
+@pytest.mark.parametrize("told", [[5, 9000], [9000, 5], [9000, 5, 9000], [5, 5, 9000]])
+def test_of_two_records_for_one_reading_the_last_lands_and_the_other_is_kept_in_quarantine(told: list[int]) -> None:
+    rows, (rejection,) = read(HISTORY, series(*(record(HOUR, visibility=v) for v in told), record(HOUR + 3600)))
+    (other,) = {*told} - {told[-1]}
+    assert [row["visibility_m"] for row in rows] == [told[-1]]
+    assert json.loads(rows[0]["payload"])["visibility"] == told[-1]
+    assert (rejection.reason, rejection.field, rejection.hour_utc) == (RejectionReason.CONFLICTING, None, HOUR)
+    assert json.loads(rejection.payload)["visibility"] == other
+    assert f"2026-11-25T13:00:00Z, which landed: visibility_m is {other} here and {told[-1]} there" in rejection.message
+
+
+def test_a_conflict_tells_what_is_missing_and_names_a_few_values_at_most() -> None:
+    bare = {"dt": HOUR, "main": {"temp": 1, "humidity": 70}}
+    rows, (rejection,) = read(HISTORY, series(bare, record(HOUR)))
+    assert [row["temperature_c"] for row in rows] == [7.5]
+    assert "temperature_c is 1 here and 7.5 there" in rejection.message
+    assert "is missing here and 6.5 there" in rejection.message
+    assert rejection.message.endswith(", and more")
+
+
+def test_steps_of_a_forecast_conflict_within_their_issue_alone() -> None:
+    vintages = [
+        {"issued": HOUR - 3600, "list": [record(HOUR + 3600, visibility=1), record(HOUR + 3600, visibility=2)]},
+        {"issued": HOUR, "list": [record(HOUR + 3600, visibility=3)]},
+    ]
+    rows, rejections = read(VINTAGES, series(*vintages), hours_ago(1))
+    assert [row["visibility_m"] for row in rows] == [2, 3]
+    assert [(r.reason, r.hour_utc) for r in rejections] == [(RejectionReason.CONFLICTING, HOUR - 3600)]
+
+
+def test_a_conflict_beside_an_implausible_value_is_two_rejections() -> None:
+    rows, rejections = read(HISTORY, series(record(HOUR, visibility=-1), record(HOUR, visibility=5)))
+    assert [(row["visibility_m"], row["rejected_fields"]) for row in rows] == [(5, None)]
+    assert [r.reason for r in rejections] == [RejectionReason.IMPLAUSIBLE_VALUE, RejectionReason.CONFLICTING]
+
+
+@pytest.mark.parametrize("broken", [{}, {"dt": "noon"}, {"dt": 5}, {"dt": HOUR + 7200, "main": 5}, None])
+def test_a_rejection_without_an_hour_that_was_asked_for_counts_for_the_first_that_was(broken: Any) -> None:
+    _, (rejection,) = read(HISTORY, series(broken), hours_ago(3))
+    assert rejection.hour_utc == HOUR - 3 * 3600
+
+
+def test_a_rejection_with_an_hour_that_was_asked_for_keeps_it() -> None:
+    _, (rejection,) = read(HISTORY, series({"dt": HOUR - 3600}), hours_ago(3))
+    assert rejection.hour_utc == HOUR - 3600
 
 
 def test_implausible_values_are_null_named_and_quarantined_one_by_one() -> None:
@@ -280,7 +328,7 @@ def test_a_broken_vintage_and_a_broken_step_leave_the_others() -> None:
     rows, rejections = read(VINTAGES, series({"issued": "now"}, {"issued": HOUR, "list": steps}))
     assert len(rows) == 2
     assert [r.reason for r in rejections] == [RejectionReason.CONTRACT] * 2
-    assert rejections[1].hour_utc == HOUR
+    assert [r.hour_utc for r in rejections] == [HOUR, HOUR]
 
 
 @pytest.mark.parametrize(
@@ -308,7 +356,7 @@ def test_a_step_lies_between_its_issue_and_the_end_of_the_forecast(
 def test_every_system_of_units_comes_out_metric(units: Units, temperature: float, speed: float) -> None:
     main = {"temp": temperature, "feels_like": temperature, "pressure": 1012, "humidity": 70}
     body = series(record(HOUR - 3600, main=main, wind={"speed": speed, "gust": speed, "deg": 90}, rain={"1h": 2}))
-    fetched = api_of(Replay(json_answer(body)), units=units).fetch(OBSERVATIONS, [LYON], hours_ago(1, 1), now=NOW)
+    fetched = fetch_all(api_of(Replay(json_answer(body)), units=units), OBSERVATIONS, [LYON], hours_ago(1, 1))
     (row,) = fetched.records.to_pylist()
     expected = {
         "temperature_c": 20.0,

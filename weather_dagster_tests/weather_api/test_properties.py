@@ -2,6 +2,7 @@
 
 import copy
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def check_reading(endpoint: Endpoint, document: Any) -> int:
     table.validate(full=True)
     assert table.schema == endpoint.dataset.arrow_schema
     rows = table.to_pylist()
-    keys = {(row["payload_hash"], *(row[name] for name in endpoint.dataset.version_key)) for row in rows}
+    keys = {tuple(row[name] for name in endpoint.dataset.version_key) for row in rows}
     assert len(keys) == len(rows)
     for row in rows:
         assert row[endpoint.dataset.partition_column] in HOURS
@@ -102,6 +103,7 @@ def check_reading(endpoint: Endpoint, document: Any) -> int:
     for rejection in rejections:
         from_json(rejection.payload, allow_inf_nan=False)
         assert rejection.message
+        assert datetime.fromtimestamp(rejection.hour_utc, UTC) in HOURS
     return len(rows)
 
 

@@ -15,7 +15,7 @@ from weather_dagster.settings import RECORDED_LOCATIONS, Settings
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
 from weather_dagster.weather_api.api import Fetched, WeatherApi
-from weather_dagster_tests.weather_api.provider_apps import LYON, NOW, QUICK, THIS_HOUR, api_of, hours_ago
+from weather_dagster_tests.weather_api.provider_apps import LYON, NOW, QUICK, THIS_HOUR, api_of, fetch_all, hours_ago
 
 PLACES = load_locations()
 TWO_DAYS = hours_ago(47)
@@ -29,7 +29,7 @@ def fetch(
     plan: str = "simulator",
 ) -> Fetched:
     app = create_app(faults=Faults(faults), clock=NOW.timestamp)
-    return api_of(app, plan=plan).fetch(dataset, places, hours, now=NOW)
+    return fetch_all(api_of(app, plan=plan), dataset, places, hours)
 
 
 def hashes(fetched: Fetched, dataset: Dataset) -> dict[tuple[object, ...], str]:
@@ -140,7 +140,7 @@ def test_each_fault_ends_in_its_error_after_its_number_of_requests(
     faults = Faults([fault])
     app = create_app(faults=faults, clock=NOW.timestamp)
     with pytest.raises(error) as caught:
-        api_of(app).fetch(OBSERVATIONS, [LYON], hours_ago(1, 1), now=NOW)
+        fetch_all(api_of(app), OBSERVATIONS, [LYON], hours_ago(1, 1))
     assert type(caught.value) is error
     assert sum(sum(by_status.values()) for by_status in faults.requests.values()) == requests
 
@@ -157,7 +157,7 @@ def test_passing_trouble_costs_tries_and_no_hour(kind: str) -> None:
 def test_the_recorded_year_comes_through_the_same_client_with_its_gaps() -> None:
     year = HourRange(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 12, 31, 23, tzinfo=UTC))
     api = WeatherApi.from_settings(Settings(_env_file=None, weather_provider="recorded"))
-    fetched = api.fetch(OBSERVATIONS, load_locations(RECORDED_LOCATIONS), year)
+    fetched = fetch_all(api, OBSERVATIONS, load_locations(RECORDED_LOCATIONS), year)
     per_place = dict(zip(*fetched.records["location_id"].value_counts().flatten(), strict=True))
     assert {str(place): count.as_py() for place, count in per_place.items()} == {"ewr": 8703, "jfk": 8706, "lga": 8706}
     (absurd,) = fetched.rejections
