@@ -65,7 +65,7 @@ create table if not exists bronze.quarantine (
     provider varchar not null,
     endpoint varchar not null,
     location_id varchar not null,
-    hour_utc timestamptz,
+    hour_utc timestamptz not null,
     reason varchar not null,
     field varchar,
     message varchar not null,
@@ -207,7 +207,7 @@ class DuckDBWarehouse:
                 on kept.dataset = rejections.dataset
                 and kept.provider = rejections.provider
                 and kept.location_id = rejections.location_id
-                and kept.hour_utc is not distinct from rejections.hour_utc
+                and kept.hour_utc = rejections.hour_utc
                 and kept.reason = rejections.reason
                 and kept.field is not distinct from rejections.field
                 and kept.payload_hash = rejections.payload_hash

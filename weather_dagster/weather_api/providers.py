@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from weather_dagster.errors import ConfigurationError
-from weather_dagster.settings import Settings
+from weather_dagster.settings import ProviderName, Settings
 from weather_dagster.weather_api import openweather
 from weather_dagster.weather_api.endpoints import Endpoint
 from weather_dagster.weather_api.service import RateLimit, Service
@@ -113,10 +113,10 @@ def _base_url(settings: Settings) -> str | None:
     return url.rstrip("/")
 
 
-PROVIDERS: Mapping[str, Callable[[Settings], Provider]] = {
-    "openweather": _openweather,
-    "simulator": _simulator,
-    "recorded": _recorded,
+PROVIDERS: Mapping[ProviderName, Callable[[Settings], Provider]] = {
+    ProviderName.OPENWEATHER: _openweather,
+    ProviderName.SIMULATOR: _simulator,
+    ProviderName.RECORDED: _recorded,
 }
 
 
@@ -124,8 +124,6 @@ def build_provider(settings: Settings) -> Provider:
     """The provider that the settings ask for.
 
     Raises:
-        ConfigurationError: unknown provider or plan, missing key, unusable base URL.
+        ConfigurationError: unknown plan, missing key, unusable base URL.
     """
-    if settings.provider not in PROVIDERS:
-        raise ConfigurationError(f"WEATHER_PROVIDER is {settings.provider!r}; known providers: {', '.join(PROVIDERS)}")
     return PROVIDERS[settings.provider](settings)

@@ -8,7 +8,7 @@ import pytest
 
 import weather_dagster
 from weather_dagster.errors import ConfigurationError
-from weather_dagster.settings import Settings
+from weather_dagster.settings import ProviderName, Settings
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.providers import PROVIDERS, build_provider
 
@@ -25,7 +25,7 @@ def test_every_registered_provider_can_be_built_and_carries_its_name(name: str) 
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"weather_provider": "weather_bug"}, r"'weather_bug'; known providers: openweather, simulator, recorded"),
+        ({"weather_provider": "weather_bug"}, r"'weather_bug'; known names: openweather, simulator, recorded"),
         ({"openweather_plan": "platinum"}, r"OPENWEATHER_PLAN is 'platinum'; known plans: free, professional"),
         ({"openweather_plan": "simulator"}, r"OPENWEATHER_PLAN is 'simulator'; known plans: free, professional"),
         ({"weather_provider": "openweather", "openweather_api_key": None}, r"set OPENWEATHER_API_KEY"),
@@ -71,3 +71,7 @@ def test_the_client_alone_imports_httpx() -> None:
         if re.search(r"^\s*(import|from) httpx", file.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert importing == ["weather_api/client.py"]
+
+
+def test_every_provider_name_is_in_the_registry() -> None:
+    assert set(PROVIDERS) == set(ProviderName)
