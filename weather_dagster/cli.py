@@ -159,10 +159,7 @@ def report() -> None:
 
 
 @app.command()
-def dev(
-    port: Port = 3000,
-    host: Host = "127.0.0.1",
-) -> None:
+def dev(port: Port = 3000, host: Host = "127.0.0.1") -> None:
     """Open the Dagster UI with daemon: `dagster dev` in the home of the configured provider."""
     from weather_dagster.automation.local_run import WORKSPACE_FILE, prepare_dagster_home
 
@@ -237,7 +234,7 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
     served, refused = [], []
     for dataset in filter(api.offers, DATASETS.values()):
         try:
-            api.require_served(dataset, hours, now=utc_now())
+            api.require_served(dataset, hours)
             served.append(dataset)
         except HourNotServed as error:
             refused.append(str(error))

