@@ -32,6 +32,16 @@ mutation ($tags: [ExecutionTag!]!, $location: String!) {
   }) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
 }
 """
+LAUNCH_CHECK = """
+mutation ($location: String!) {
+  launchPipelineExecution(executionParams: {
+    selector: {
+      repositoryLocationName: $location, repositoryName: "__repository__", jobName: "__ASSET_JOB", assetSelection: [],
+      assetCheckSelection: [{assetKey: {path: ["bronze", "observations"]}, name: "completeness"}]
+    }
+  }) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
+}
+"""
 LAUNCH_BACKFILL = """
 mutation ($assets: [AssetKeyInput!]!, $partitions: [String!]!) {
   launchPartitionBackfill(backfillParams: {assetSelection: $assets, partitionNames: $partitions}) {
@@ -51,7 +61,7 @@ query { assetNodes { assetKey { path } description owners { ... on TeamAssetOwne
   metadataEntries { label __typename }
   partitionStats { numMaterialized numFailed }
   assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization {
-    status evaluation { severity } } } } }
+    status evaluation { severity description } } } } }
 } }
 """
 
@@ -186,6 +196,17 @@ def test_one_partition_runs_from_bronze_to_the_report(dagster: Dagster, environm
         assert assets["/".join(key)]["partitionStats"] == {"numMaterialized": 1, "numFailed": 0}
     rows = query(environment, "select distinct valid_hour_utc, count(*) from gold.hourly_weather group by all")
     assert [(floor_hour(valid), count) for valid, count in rows] == [(hour, PLACES)]
+
+
+def test_a_check_can_be_executed_alone_on_the_last_day(dagster: Dagster) -> None:
+    launched = dagster.ask(LAUNCH_CHECK, location="weather")["launchPipelineExecution"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    assert dagster.wait_for_run(launched["run"]["runId"]) == "SUCCESS"
+    checks = dagster.assets()["bronze/observations"]["assetChecksOrError"]["checks"]
+    (evaluated,) = [check for check in checks if check["name"] == "completeness"]
+    evaluation = evaluated["executionForLatestMaterialization"]["evaluation"]
+    # Nothing was landed in the last day yet.
+    assert evaluation["description"].startswith("0 of 240 place-hours present")
 
 
 def test_a_backfill_of_48_hours_is_one_bronze_run_and_one_dbt_run(

@@ -216,3 +216,26 @@ def test_a_failed_run_of_the_job_tells_the_step_and_the_cause(weather: Weather, 
     provider.faults.replace([Fault(kind="status", status=401)])
     refused = weather("backfill", *running_hour(), **provider.live)
     assert_refused(refused, "bronze__observations", "401", "OPENWEATHER_API_KEY")
+
+
+def test_what_a_plan_cannot_serve_is_refused_by_name_and_the_rest_lands(
+    weather: Weather, tmp_path: Path, provider: Provider
+) -> None:
+    free = {**provider.live, "OPENWEATHER_PLAN": "free"}
+    home = tmp_path / ".weather" / "live" / "warehouse.duckdb"
+    for command, table in (("ingest", "bronze.air_quality"), ("backfill", "silver.air_quality")):
+        refused = weather(command, *RANGE, **free)
+        assert_refused(refused, "plan free", f"observations of {HOUR}", f"forecasts of {HOUR}", "OPENWEATHER_PLAN")
+        with duckdb.connect(home) as connection:
+            assert connection.execute(f"select count(*) from {table}").fetchall() == [(10,)]
+            assert connection.execute("select count(*) from bronze.observations").fetchall() == [(0,)]
+
+
+def test_the_report_can_be_made_again_at_any_time(weather: Weather, tmp_path: Path) -> None:
+    assert weather("backfill", *RANGE).returncode == 0
+    page = tmp_path / ".weather" / "simulator" / "report.html"
+    page.unlink()
+    result = weather("report")
+    assert result.returncode == 0, result.stderr
+    assert str(page) in result.stdout
+    assert page.exists()
