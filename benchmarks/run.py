@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from weather_dagster.dbt_command import DBT_DIR
+
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 PORT = 8765
@@ -147,7 +149,12 @@ def dbt(rounds: int) -> None:
             _, output = run([sys.executable, HERE / "dbt_step.py"], **environment)
             return Cost(*json.loads(output.splitlines()[-1]))
 
-        build = [BIN / "weather-dbt", "--quiet", "build", "--exclude-resource-type", "unit_test"]
+        build = [BIN / "dbt", "--quiet", "build", "--exclude-resource-type", "unit_test"]
+        environment |= {
+            "WEATHER_DUCKDB_PATH": str(Path(home, "simulator", "warehouse.duckdb")),
+            "DBT_PROJECT_DIR": str(DBT_DIR),
+            "DBT_PROFILES_DIR": str(DBT_DIR),
+        }
         compare(
             "A dbt build with nothing new",
             {"bare dbt command": lambda: run(build, **environment)[0], "step of a Dagster run": from_dagster},

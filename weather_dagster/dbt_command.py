@@ -20,15 +20,17 @@ def main() -> None:
         return
     from weather_dagster.errors import WeatherError
     from weather_dagster.settings import Settings
-    from weather_dagster.warehouse.duckdb import open_warehouse
 
     os.environ.setdefault("DBT_PROJECT_DIR", str(DBT_DIR))
     os.environ.setdefault("DBT_PROFILES_DIR", str(DBT_DIR))
     try:
         path = Settings.load().duckdb_path
         os.environ["WEATHER_DUCKDB_PATH"] = str(path)
-        if READS_WAREHOUSE & set(sys.argv[1:]):
+        if READS_WAREHOUSE & set(sys.argv[1:]) and "DAGSTER_DBT_CLI" not in os.environ:
             # Waits for a file that is locked, names its holder, and makes bronze where there is none yet.
+            # Under Dagster the asset has done so already.
+            from weather_dagster.warehouse.duckdb import open_warehouse
+
             with open_warehouse(path):
                 pass
     except WeatherError as error:

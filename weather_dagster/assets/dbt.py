@@ -12,6 +12,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 
 from weather_dagster.assets.bronze import OWNERS
+from weather_dagster.failures import failing_clearly
 from weather_dagster.partitions import POOL
 from weather_dagster.resources import DuckDBWarehouseResource
 
@@ -68,6 +69,9 @@ def dbt_model_assets(project: DbtProject) -> dg.AssetsDefinition:
     def dbt_models(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, warehouse: DuckDBWarehouseResource
     ) -> Iterator[Any]:
+        # Waits for a file that is locked, names its holder, and makes bronze where there is none yet.
+        with failing_clearly(), warehouse.warehouse():
+            pass
         os.environ.update(warehouse.dbt_environment())
         yield from dbt.cli(DBT_ARGUMENTS, context=context).stream()
 
