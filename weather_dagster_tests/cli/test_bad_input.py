@@ -23,10 +23,10 @@ def running_hour() -> tuple[str, ...]:
     return ("--from", format_hour(floor_hour(utc_now())), "--to", format_hour(floor_hour(utc_now())))
 
 
-def assert_refused(result: object, *expected: str) -> None:
+def assert_refused(result: "subprocess.CompletedProcess[str]", *expected: str) -> None:
     """One clear message with all that is expected, no traceback, a non-zero exit."""
-    text = " ".join(result.stderr.split())  # type: ignore[attr-defined]
-    assert result.returncode == 1, text  # type: ignore[attr-defined]
+    text = " ".join(result.stderr.split())
+    assert result.returncode == 1, text
     assert text.startswith("Error:"), text
     assert "Traceback" not in text
     for part in expected:
