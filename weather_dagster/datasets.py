@@ -1,8 +1,7 @@
 """The three bronze datasets: columns, keys, and what an adapter hands over to a warehouse.
 
 An adapter yields a table of ``Dataset.arrow_schema``, which a warehouse lands, and ``Rejection`` for what
-it turns away. ``Dataset.to_arrow`` makes such a table from tuples in the order of ``Dataset.record_columns``
-(instants as whole unix seconds, missing values as None). The warehouse adds the columns of ``LANDING``.
+it turns away. The warehouse adds the columns of ``LANDING``.
 """
 
 import hashlib
@@ -114,17 +113,6 @@ class Dataset:
     def arrow_schema(self) -> pa.Schema:
         """Schema of what an adapter hands over."""
         return pa.schema([pa.field(c.name, ARROW_TYPES[c.kind], nullable=c.nullable) for c in self.record_columns])
-
-    def to_arrow(self, rows: Sequence[Sequence[object]]) -> pa.Table:
-        """Columnar table of ``rows``, each a tuple in the order of ``record_columns``."""
-        columns = zip(*rows, strict=True) if rows else ([] for _ in self.record_columns)
-        arrays = [
-            pa.array(values, pa.int64()).cast(field.type)
-            if pa.types.is_timestamp(field.type)
-            else pa.array(values, field.type)
-            for values, field in zip(columns, self.arrow_schema, strict=True)
-        ]
-        return pa.Table.from_arrays(arrays, schema=self.arrow_schema)
 
 
 OBSERVATIONS = Dataset(

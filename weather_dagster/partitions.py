@@ -12,7 +12,6 @@ POOL = "duckdb"
 _KEY_FORMAT = "%Y-%m-%d-%H:%M"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
-PARTITION_TAG = "dagster/partition"
 
 
 def hourly_grid(start_hour: datetime) -> dg.HourlyPartitionsDefinition:

@@ -20,6 +20,7 @@ from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Landed, open_warehouse
+from weather_dagster_tests.records import to_arrow
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = HourRange(START, START + 23 * HOUR)
@@ -46,7 +47,7 @@ def land(
     hours: HourRange = DAY,
 ) -> Landed:
     return store.land(
-        dataset, dataset.to_arrow(rows), rejections, places, provider="simulator", hours=hours, run_id="r", now=START
+        dataset, to_arrow(dataset, rows), rejections, places, provider="simulator", hours=hours, run_id="r", now=START
     )
 
 

@@ -8,6 +8,7 @@ from weather_dagster.datasets import Dataset, payload_hash
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Landed
+from weather_dagster_tests.records import to_arrow
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -40,7 +41,7 @@ def land(
         tuples.append(tuple(row.get(c.name) for c in dataset.record_columns))
     return warehouse.land(
         dataset,
-        dataset.to_arrow(tuples),
+        to_arrow(dataset, tuples),
         [],
         places,
         provider=",".join(sorted(providers)),
