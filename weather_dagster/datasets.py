@@ -160,6 +160,9 @@ class RejectionReason(StrEnum):
     OUTSIDE_HOUR = "outside_hour"
     BEFORE_ISSUE = "before_issue"
     CONFLICTING = "conflicting"
+    OTHER_UNIT = "other_unit"
+    PLACE_NOT_TOLD = "place_not_told"
+    UNREADABLE = "unreadable"
 
 
 REASON_HELP = {
@@ -169,6 +172,9 @@ REASON_HELP = {
     RejectionReason.OUTSIDE_HOUR: "the reading lies outside the hours that were asked for",
     RejectionReason.BEFORE_ISSUE: "the forecast step lies before the hour of issue",
     RejectionReason.CONFLICTING: "a later record of the answer tells other values for the same reading and landed",
+    RejectionReason.OTHER_UNIT: "one value came in another unit than the one asked for; the rest of the record landed",
+    RejectionReason.PLACE_NOT_TOLD: "the answer has no usable coordinates; its records landed, unconfirmed",
+    RejectionReason.UNREADABLE: "the body of the answer could not be read, after all tries; nothing of it landed",
 }
 
 

@@ -4,19 +4,21 @@ Belongs here: provider-neutral declarations and planning. Does not belong here: 
 endpoints themselves (``openweather``).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 from weather_dagster.datasets import Dataset
-from weather_dagster.errors import HourNotServed
 from weather_dagster.hours import HourRange, floor_hour, format_hour
 from weather_dagster.locations import Location
 from weather_dagster.weather_api.records import Answer
 
 MAX_RANGES_NAMED = 3
+MAX_PLACES_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class Served:
 RUNNING_HOUR = Served(timedelta(0))
 
 
+Parameters = Mapping[str, str | int | float]
+
+
+def _one_call(places: int, hours: HourRange) -> float:
+    return 1.0
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """One way to ask a provider for one dataset."""
@@ -58,25 +67,44 @@ class Endpoint:
     dataset: Dataset
     served: Served
     hours_per_call: int
-    query: Callable[[Location, HourRange], Mapping[str, str | int | float]]
+    query: Callable[[Sequence[Location], HourRange], Parameters]
     """Query parameters, without credentials."""
-    read: Callable[[Any, Answer], None]
-    """Puts the parsed body into the answer; raises MalformedAnswer for another envelope."""
+    read: Callable[[Any, Sequence[Answer]], None]
+    """Puts the parsed body into the answers, one a place in the order of the call; raises MalformedAnswer for another
+    envelope."""
+    wrap: Callable[[Any, HourRange], Any]
+    """The body that a provider would have sent around one record of these hours, so that a kept record can be read
+    again."""
     tolerance: timedelta = timedelta(0)
     """How long before its hour a reading may lie and still count for it."""
+    place_tolerance_km: float = 5.0
+    """How far the point that an answer is for may lie from the place: providers round it, or move it to a grid."""
     rows_per_hour: int = 1
     """Rows that an hour of a place is expected to bring."""
     tells_hour: bool = True
     """False: an answer is of the hour in which it is given, and does not say which."""
+    places_per_call: int = 1
+    place_hours_per_call: int | None = None
+    """Bounds places times hours of a call where both can be many."""
+    product: str = "free"
+    """What the calls are counted under, a key of ``Service.limits``."""
+    weigh: Callable[[int, HourRange], float] = _one_call
+    """Price of one request for so many places and these hours, in the unit of the product's limits."""
+    pages: int = 1
+    """Requests that one call takes to bring everything."""
+    follow: "Callable[[Any, ApiCall], ApiCall | None] | None" = None
+    """The call for the next page, from the parsed body; None when it was the last one."""
 
 
 @dataclass(frozen=True)
 class ApiCall:
-    """One request: an endpoint, a place, and hours that the endpoint serves in one answer."""
+    """One request: an endpoint, places, and hours that the endpoint serves in one answer."""
 
     endpoint: Endpoint
-    location: Location
+    locations: tuple[Location, ...]
     hours: HourRange
+    page: Parameters = MappingProxyType({})
+    """Parameters that ask for a later page of the answer."""
 
     @property
     def url(self) -> str:
@@ -84,28 +112,79 @@ class ApiCall:
         return self.endpoint.base_url + self.endpoint.path
 
     @property
-    def query(self) -> Mapping[str, str | int | float]:
+    def query(self) -> Parameters:
         """Query parameters, without credentials."""
-        return self.endpoint.query(self.location, self.hours)
+        return {**self.endpoint.query(self.locations, self.hours), **self.page}
+
+    @property
+    def weight(self) -> float:
+        """Price of one request of this call."""
+        return self.endpoint.weigh(len(self.locations), self.hours)
 
     @property
     def expected_rows(self) -> int:
         """Rows that the answer is expected to bring."""
-        return len(self.hours) * self.endpoint.rows_per_hour
+        return len(self.locations) * len(self.hours) * self.endpoint.rows_per_hour
 
     def __str__(self) -> str:
-        return f"{self.endpoint.path} for {self.location.id}, {self.hours}"
+        named = ", ".join(location.id for location in self.locations[:MAX_PLACES_NAMED])
+        more = len(self.locations) - MAX_PLACES_NAMED
+        return f"{self.endpoint.path} for {named}{f' and {more} more' if more > 0 else ''}, {self.hours}"
 
-    def read(self, document: Any, provider: str) -> Answer:
-        """Read the parsed body of the answer to this call.
+    def read(self, document: Any, provider: str) -> list[Answer]:
+        """Read the parsed body of the answer to this call; one answer a place, in their order.
 
         Raises:
             MalformedAnswer: the envelope is not the endpoint's.
         """
         endpoint = self.endpoint
-        answer = Answer(endpoint.dataset, provider, endpoint.path, self.location, self.hours, endpoint.tolerance)
-        endpoint.read(document, answer)
-        return answer
+        answers = [
+            Answer(
+                endpoint.dataset,
+                provider,
+                endpoint.path,
+                location,
+                self.hours,
+                endpoint.tolerance,
+                endpoint.place_tolerance_km,
+            )
+            for location in self.locations
+        ]
+        endpoint.read(document, answers)
+        return answers
+
+    def next_page(self, document: Any) -> "ApiCall | None":
+        """The call that goes on where this answer ends."""
+        return self.endpoint.follow(document, self) if self.endpoint.follow else None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive hours that one endpoint serves, for all places."""
+
+    endpoint: Endpoint
+    hours: HourRange
+
+    def shape(self, places: int) -> tuple[int, int]:
+        """Places and hours of a full call, such that the fewest calls cover ``places`` places."""
+        endpoint = self.endpoint
+        most = endpoint.place_hours_per_call
+
+        def hours_with(together: int) -> int:
+            return min(endpoint.hours_per_call, max(1, most // together) if most else endpoint.hours_per_call)
+
+        def calls_with(together: int) -> int:
+            return math.ceil(places / together) * math.ceil(len(self.hours) / hours_with(together))
+
+        together = min(range(1, max(1, min(places, endpoint.places_per_call)) + 1), key=calls_with)
+        return together, hours_with(together)
+
+    def calls(self, locations: Sequence[Location]) -> Iterator[ApiCall]:
+        """The fewest calls, hours first."""
+        together, hours = self.shape(len(locations))
+        for part in self.hours.split(hours):
+            for places in (tuple(locations[i : i + together]) for i in range(0, len(locations), together)):
+                yield ApiCall(self.endpoint, places, part)
 
 
 def group_loads(calls: Iterable[ApiCall], rows: int) -> Iterator[list[ApiCall]]:
@@ -122,32 +201,17 @@ def group_loads(calls: Iterable[ApiCall], rows: int) -> Iterator[list[ApiCall]]:
         yield load
 
 
-def plan_calls(
-    endpoints: Sequence[Endpoint],
-    dataset: Dataset,
-    locations: Sequence[Location],
-    hours: HourRange,
-    *,
-    now: datetime,
-    asked_of: str,
-    ways_out: str,
-) -> list[ApiCall]:
-    """The fewest calls that bring ``dataset`` for every place and hour; each hour takes its first endpoint.
-
-    Args:
-        asked_of: provider and plan, for the message.
-        ways_out: what a person can do about an hour that is not served.
-
-    Raises:
-        HourNotServed: naming provider, plan, dataset, hours, what is served instead, and the ways out.
-    """
+def route(
+    endpoints: Sequence[Endpoint], dataset: Dataset, hours: HourRange, *, now: datetime
+) -> tuple[list[Stretch], list[HourRange]]:
+    """For every hour the first endpoint that serves it: stretches in the order of hours, and the hours of none."""
     running = floor_hour(now)
     candidates = [e for e in endpoints if e.dataset is dataset]
 
     def endpoint_of(hour: datetime) -> Endpoint | None:
         return next((e for e in candidates if e.served.covers(hour, running)), None)
 
-    calls: list[ApiCall] = []
+    stretches: list[Stretch] = []
     not_served: list[HourRange] = []
     for endpoint, group in groupby(hours, key=endpoint_of):
         members = list(group)
@@ -155,14 +219,27 @@ def plan_calls(
         if endpoint is None:
             not_served.append(span)
         else:
-            calls += [
-                ApiCall(endpoint, location, part)
-                for part in span.split(endpoint.hours_per_call)
-                for location in locations
-            ]
-    if not_served:
-        named = ", ".join(map(str, not_served[:MAX_RANGES_NAMED]))
-        more = ", and more" if len(not_served) > MAX_RANGES_NAMED else ""
-        served = "; ".join(f"{e.path} serves {e.served.describe(running)}" for e in candidates)
-        raise HourNotServed(f"{asked_of} cannot bring {dataset.name} of {named}{more}: {served}. Ways out: {ways_out}")
-    return calls
+            stretches.append(Stretch(endpoint, span))
+    return stretches, not_served
+
+
+def not_served_message(
+    endpoints: Sequence[Endpoint],
+    dataset: Dataset,
+    not_served: Sequence[HourRange],
+    *,
+    now: datetime,
+    asked_of: str,
+    ways_out: str,
+) -> str:
+    """Which hours of what nobody serves, what is served instead, and the ways out.
+
+    Args:
+        asked_of: provider and plan.
+        ways_out: what a person can do about it.
+    """
+    running = floor_hour(now)
+    named = ", ".join(map(str, not_served[:MAX_RANGES_NAMED]))
+    more = ", and more" if len(not_served) > MAX_RANGES_NAMED else ""
+    served = "; ".join(f"{e.path} serves {e.served.describe(running)}" for e in endpoints if e.dataset is dataset)
+    return f"{asked_of} cannot bring {dataset.name} of {named}{more}: {served}. Ways out: {ways_out}"

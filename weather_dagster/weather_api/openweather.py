@@ -4,7 +4,7 @@ Source of paths, parameters, spans and plans: OpenWeather's API documentation an
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,7 +18,7 @@ from weather_dagster.datasets import RejectionReason, payload_hash
 from weather_dagster.errors import MalformedAnswer
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location
-from weather_dagster.weather_api.endpoints import RUNNING_HOUR, Endpoint, Served
+from weather_dagster.weather_api.endpoints import RUNNING_HOUR, Endpoint, Parameters, Served
 from weather_dagster.weather_api.openweather_contracts import (
     AIR_POLLUTION_RECORDS,
     FORECAST_STEPS,
@@ -35,6 +35,7 @@ from weather_dagster.weather_api.openweather_contracts import (
     amount_mm,
 )
 from weather_dagster.weather_api.records import HOUR_SECONDS, Answer
+from weather_dagster.weather_api.service import Limit, Window
 
 API_URL = "https://api.openweathermap.org"
 HISTORY_URL = "https://history.openweathermap.org"
@@ -328,7 +329,8 @@ class Plan:
     """What can be asked under a plan; of several endpoints for an hour the first is taken."""
 
     endpoints: tuple[Endpoint, ...]
-    calls_per_minute: int | None = None
+    limits: Mapping[str, tuple[Limit, ...]]
+    """By product; price page of July 2026."""
 
 
 def plans(base_url: str | None, units: Units = Units.METRIC) -> Mapping[str, Plan]:
@@ -340,25 +342,39 @@ def plans(base_url: str | None, units: Units = Units.METRIC) -> Mapping[str, Pla
     reader = Reader(units)
     api, history_api = base_url or API_URL, base_url or HISTORY_URL
 
-    def point(location: Location) -> dict[str, str | int | float]:
-        return {"lat": location.latitude, "lon": location.longitude}
+    def now(places: Sequence[Location], _: HourRange) -> Parameters:
+        return {**_point(*places), "units": units}
 
-    def now(location: Location, _: HourRange) -> dict[str, str | int | float]:
-        return {**point(location), "units": units}
-
-    def pollution_span(location: Location, hours: HourRange) -> dict[str, str | int | float]:
+    def pollution_span(places: Sequence[Location], hours: HourRange) -> Parameters:
         # Both bounds are inclusive; the last second of the last hour is right for an exclusive end too.
-        return {**point(location), "start": int(hours.first.timestamp()), "end": int(hours.end.timestamp()) - 1}
+        return {**_point(*places), "start": int(hours.first.timestamp()), "end": int(hours.end.timestamp()) - 1}
 
-    def span(location: Location, hours: HourRange) -> dict[str, str | int | float]:
-        return {**pollution_span(location, hours), "type": "hour", "units": units}
+    def span(places: Sequence[Location], hours: HourRange) -> Parameters:
+        return {**pollution_span(places, hours), "type": "hour", "units": units}
 
-    def history(served: Served) -> Endpoint:
-        path = "/data/2.5/history/city"
-        return Endpoint(history_api, path, datasets.OBSERVATIONS, served, WEEK_HOURS, span, reader.history)
+    def history(served: Served, product: str) -> Endpoint:
+        return Endpoint(
+            history_api,
+            "/data/2.5/history/city",
+            datasets.OBSERVATIONS,
+            served,
+            WEEK_HOURS,
+            span,
+            _of_one_place(reader.history),
+            _in_list,
+            product=product,
+        )
 
     current = Endpoint(
-        api, "/data/2.5/weather", datasets.OBSERVATIONS, RUNNING_HOUR, 1, now, reader.current, CURRENT_TOLERANCE
+        api,
+        "/data/2.5/weather",
+        datasets.OBSERVATIONS,
+        RUNNING_HOUR,
+        1,
+        now,
+        _of_one_place(reader.current),
+        _alone,
+        CURRENT_TOLERANCE,
     )
     forecast = Endpoint(
         api,
@@ -367,7 +383,8 @@ def plans(base_url: str | None, units: Units = Units.METRIC) -> Mapping[str, Pla
         RUNNING_HOUR,
         1,
         now,
-        reader.forecast,
+        _of_one_place(reader.forecast),
+        _in_list,
         rows_per_hour=FORECAST_STEPS_PER_ISSUE,
         tells_hour=False,
     )
@@ -378,7 +395,8 @@ def plans(base_url: str | None, units: Units = Units.METRIC) -> Mapping[str, Pla
         Served(None),
         WEEK_HOURS,
         span,
-        reader.forecast_history,
+        _of_one_place(reader.forecast_history),
+        _in_vintage,
         rows_per_hour=FORECAST_STEPS_PER_ISSUE,
     )
     air_pollution = Endpoint(
@@ -388,13 +406,46 @@ def plans(base_url: str | None, units: Units = Units.METRIC) -> Mapping[str, Pla
         Served(AIR_POLLUTION_START),
         YEAR_HOURS,
         pollution_span,
-        reader.air_pollution,
+        _of_one_place(reader.air_pollution),
+        _in_list,
     )
-    last_month = history(Served(-PROFESSIONAL_HISTORY, -HOUR))
+    last_month = history(Served(-PROFESSIONAL_HISTORY, -HOUR), "history")
+    free, professional = _per_minute(50), _per_minute(25_000)
     return {
-        # 60 a minute is the limit of the account, which other programs may share.
-        "free": Plan((current, forecast, air_pollution), calls_per_minute=50),
-        "professional": Plan((current, last_month, forecast, air_pollution), calls_per_minute=25_000),
-        "simulator": Plan((history(Served(None)), forecast_history, air_pollution)),
-        "recorded": Plan((history(RECORDED),)),
+        "free": Plan((current, forecast, air_pollution), {"free": (*free, Limit(1_000_000, Window.MONTH))}),
+        "professional": Plan(
+            (current, last_month, forecast, air_pollution),
+            {
+                "free": (*professional, Limit(1_000_000_000, Window.MONTH)),
+                "history": (*professional, Limit(5_000, Window.DAY)),
+            },
+        ),
+        "simulator": Plan((history(Served(None), "free"), forecast_history, air_pollution), {}),
+        "recorded": Plan((history(RECORDED, "free"),), {}),
     }
+
+
+def _per_minute(calls: int) -> tuple[Limit, ...]:
+    """Below what the plan allows (60 and 30,000): other programs may share the account."""
+    return (Limit(calls, Window.MINUTE),)
+
+
+def _point(location: Location) -> dict[str, str | int | float]:
+    return {"lat": location.latitude, "lon": location.longitude}
+
+
+def _of_one_place(read: Callable[[Any, Answer], None]) -> Callable[[Any, Sequence[Answer]], None]:
+    return lambda document, answers: read(document, *answers)
+
+
+def _alone(record: Any, _: HourRange) -> Any:
+    return record
+
+
+def _in_list(record: Any, _: HourRange) -> Any:
+    return {"list": [record]}
+
+
+def _in_vintage(record: Any, hours: HourRange) -> Any:
+    is_vintage = isinstance(record, dict) and "issued" in record
+    return _in_list(record if is_vintage else {"issued": int(hours.first.timestamp()), "list": [record]}, hours)

@@ -19,8 +19,6 @@ from weather_dagster.datasets import CONTRACT_VERSION, Dataset, Rejection, Rejec
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location
 
-PLACE_TOLERANCE_KM = 5.0
-"""Providers echo the point they computed for, rounded or moved to a grid by a kilometre or two."""
 EARTH_RADIUS_KM = 6371.0
 MAX_NAMED = 3
 HOUR_SECONDS = int(HOUR.total_seconds())
@@ -70,7 +68,8 @@ class Answer:
         endpoint: str,
         location: Location,
         hours: HourRange,
-        tolerance: timedelta = timedelta(0),
+        tolerance: timedelta,
+        place_tolerance_km: float,
     ) -> None:
         self.dataset = dataset
         self.provider = provider
@@ -80,13 +79,14 @@ class Answer:
         self.first_hour = int(hours.first.timestamp())
         self.last_hour = int(hours.last.timestamp())
         self.tolerance_seconds = int(tolerance.total_seconds())
+        self.place_tolerance_km = place_tolerance_km
         self._readings: list[Reading] = []
         self._rejections: dict[Rejection, None] = {}
 
     def distance_from(self, latitude: float, longitude: float) -> float | None:
         """Kilometres between an echoed point and the place, None within the tolerance."""
         distance = distance_km(self.location.latitude, self.location.longitude, latitude, longitude)
-        return distance if distance > PLACE_TOLERANCE_KM else None
+        return distance if distance > self.place_tolerance_km else None
 
     def add(self, hour: int, instant: int, numbers: Sequence[float | None], record: Any) -> None:
         """Take one reading.

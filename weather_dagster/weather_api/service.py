@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,25 @@ PROVIDER_HEADER = "X-Weather-Provider"
 """Header in which made-up and recorded weather names itself, whoever was thought to be asked."""
 
 
-@dataclass(frozen=True)
-class RateLimit:
-    """At most ``calls`` in any ``seconds``."""
+class Window(StrEnum):
+    """Periods that a provider counts calls in. A minute is any 60 seconds; the others are of the calendar, in UTC."""
 
-    calls: int
-    kept_in: Path
-    """File that tells of the calls made; all who name the same one share the limit."""
-    seconds: float = 60
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most ``amount`` of a product in a window, in calls or, where calls differ in price, in their weight."""
+
+    amount: float
+    window: Window
+
+
+def _ten_minutes(message: str, now: datetime) -> timedelta:
+    return timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,14 @@ class Service:
     """HTTP status and message that a parsed body itself declares, where it does."""
     hints: Mapping[int, str]
     """Ways out by HTTP status."""
-    rate_limit: RateLimit | None = None
+    limits: Mapping[str, tuple[Limit, ...]]
+    """By product, as the plan that is configured has them."""
+    ledger: Path
+    """File that tells of the calls made; all who name the same one share the limits."""
+    blocked_for: Callable[[str, datetime], timedelta] = _ten_minutes
+    """From the message of a 429 without Retry-After and the current instant: how long not to ask."""
+    concurrency: int = 8
+    """Calls that the provider takes at once."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +67,7 @@ class Patience:
     wait_initial: float = 0.5
     wait_max: float = 15
     wait_jitter: float = 1
+    longest_pause: float = 300
+    """A provider that says to wait longer ends the run; a shorter pause is waited out."""
+    failures: int = 5
+    """After so many calls in a row that came to nothing, the provider is taken to be down and no more are made."""
