@@ -4,12 +4,12 @@ Belongs here: provider-neutral declarations and planning. Does not belong here: 
 endpoints themselves (``openweather``).
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
-from types import MappingProxyType
 from typing import Any
 
 from weather_dagster.datasets import Dataset
@@ -103,7 +103,7 @@ class ApiCall:
     endpoint: Endpoint
     locations: tuple[Location, ...]
     hours: HourRange
-    page: Parameters = MappingProxyType({})
+    page: Parameters = field(default_factory=dict)
     """Parameters that ask for a later page of the answer."""
 
     @property
@@ -115,6 +115,28 @@ class ApiCall:
     def query(self) -> Parameters:
         """Query parameters, without credentials."""
         return {**self.endpoint.query(self.locations, self.hours), **self.page}
+
+    @property
+    def product(self) -> str:
+        """What it is counted under."""
+        return self.endpoint.product
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        """Endpoint, dataset, places and hours (unix seconds), as the ledger keeps them."""
+        return {
+            "endpoint": self.endpoint.path,
+            "dataset": self.endpoint.dataset.name,
+            "location_ids": ",".join(location.id for location in self.locations),
+            "first_hour_utc": int(self.hours.first.timestamp()),
+            "last_hour_utc": int(self.hours.last.timestamp()),
+        }
+
+    @property
+    def key(self) -> str:
+        """The same for the same question, whatever page of it."""
+        question = f"{self.url} {sorted(self.endpoint.query(self.locations, self.hours).items())}"
+        return hashlib.blake2b(question.encode(), digest_size=16).hexdigest()
 
     @property
     def weight(self) -> float:
@@ -178,6 +200,14 @@ class Stretch:
 
         together = min(range(1, max(1, min(places, endpoint.places_per_call)) + 1), key=calls_with)
         return together, hours_with(together)
+
+    def cost(self, places: int) -> tuple[int, float]:
+        """Requests, and their price, that it takes for so many places."""
+        together, hours = self.shape(places)
+        groups = [together] * (places // together) + [places % together] * (places % together > 0)
+        parts = list(self.hours.split(hours))
+        weight = sum(self.endpoint.weigh(group, part) for part in parts for group in groups)
+        return len(parts) * len(groups) * self.endpoint.pages, weight * self.endpoint.pages
 
     def calls(self, locations: Sequence[Location]) -> Iterator[ApiCall]:
         """The fewest calls, hours first."""

@@ -114,6 +114,11 @@ class Answer:
         digest = digest or hashlib.blake2b(payload.encode(), digest_size=16).hexdigest()
         self._reject(reason, message, payload, digest, hour, None)
 
+    def reject_body(self, message: str, body: str) -> None:
+        """Keep a body that could not be read; it counts for the first hour that was asked for."""
+        digest = hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
+        self._reject(RejectionReason.UNREADABLE, message, body, digest, None, None)
+
     def finish(self) -> tuple[pa.Table, list[Rejection]]:
         """Rows in the order of hour and instant, schema ``dataset.arrow_schema``, and what was turned away.
 
