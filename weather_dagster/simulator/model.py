@@ -284,7 +284,7 @@ def _run_seed(place: Place, issued: Integers) -> Hashes:
 
 
 def _error_angle(lead: Array) -> Array:
-    return 0.5 * np.pi * (1.0 - np.exp(-(lead + _ANALYSIS_HOURS) / _FORECAST_SKILL_HOURS))
+    return 0.5 * np.pi * (1.0 - np.exp(-(np.maximum(lead, 0.0) + _ANALYSIS_HOURS) / _FORECAST_SKILL_HOURS))
 
 
 def _weather(
@@ -437,6 +437,16 @@ def air_quality(place: Place, hours: Array, *, issued: int | None = None) -> Air
         pm10=1.4 * fine + 0.4 * weather.wind_speed_ms * (1.0 + drivers.showers),
         nh3=load * (1.5 + np.clip(0.1 * weather.temperature_c, 0.0, 3.0)),
     )
+
+
+def known_air_quality(place: Place, hours: Array, *, now: float) -> AirQuality:
+    """Air quality at ``hours`` as far as it is known at ``now``, as in ``known``."""
+    future = hours > now
+    was = air_quality(place, hours)
+    if not future.any():
+        return was
+    comes = air_quality(place, hours, issued=math.floor(now))
+    return AirQuality(*(np.where(future, theirs, ours) for ours, theirs in zip(was, comes, strict=True)))
 
 
 def uv_index(place: Place, weather: Weather) -> Array:

@@ -71,7 +71,7 @@ class OneCall:
         place = Place.at(*query.coordinates)
         running = self._hour()
         first = running if query.text("start") is None else query.instant("start", "wrong start time") // 3600
-        size = query.count(PAGE_RECORDS)
+        size = max(query.count(PAGE_RECORDS), 1)
         oldest, newest = running - TIMELINE_HOURS_BACK, running + TIMELINE_HOURS_AHEAD
         hours = range(max(first, oldest), min(first + size - 1, newest) + 1)
         records = self._records(place, [hour * 3600 for hour in hours], query.units)

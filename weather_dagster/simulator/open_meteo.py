@@ -232,7 +232,7 @@ class OpenMeteo:
         if host.path == _ARCHIVE_PATH:
             absent |= hours > now
         latest = model.known(place, hours, now=now)
-        air = _known_air(place, hours, int(now)) if host.path == _AIR_PATH else None
+        air = model.known_air_quality(place, hours, now=now) if host.path == _AIR_PATH else None
         for name in names:
             if (previous := _PREVIOUS_DAY.fullmatch(name)) is not None:
                 columns[name] = _previous_run(place, hours, now, previous[1], days=int(previous[2]))
@@ -439,11 +439,6 @@ def _previous_run(place: Place, hours: Array, now: float, name: str, *, days: in
     issued = hours.astype(np.int64) - 24 * days
     known = (hours >= PREVIOUS_RUNS_START.timestamp() / 3600.0) & (issued <= now)
     return np.where(known, _WEATHER[name](model.hourly_forecast(place, hours, issued)), np.nan)
-
-
-def _known_air(place: Place, hours: Array, now: int) -> model.AirQuality:
-    was, comes = model.air_quality(place, hours), model.air_quality(place, hours, issued=now)
-    return model.AirQuality(*(np.where(hours > now, b, a) for a, b in zip(was, comes, strict=True)))
 
 
 def _is_in_europe(place: Place) -> bool:
