@@ -76,6 +76,13 @@ _PERCENT, _PRESSURE, _DEGREES = _scaled("%", 1.0, 0), _scaled("hPa", 1.0, 1), _s
 _CODE, _NOTHING, _CONCENTRATION = _scaled("wmo code", 1.0, 0), _scaled("", 1.0, 2), _scaled("\u03bcg/m³", 1.0, 1)
 _FLAG = _scaled("", 1.0, 0)
 
+_ENUMERATIONS = {
+    "temperature_unit": "TemperatureUnit",
+    "wind_speed_unit": "WindspeedUnit",
+    "precipitation_unit": "PrecipitationUnit",
+    "timeformat": "Timeformat",
+}
+
 
 def _is_shower(weather: Weather) -> Array:
     return np.isin(weather.condition_id // 10, (20, 52)).astype(np.float64)
@@ -226,6 +233,7 @@ class OpenMeteo:
         """Values by variable, in the model's units; NaN where the host has none."""
         now = self._clock() / 3600.0
         columns: dict[str, Array] = {}
+        runs: dict[int, Weather] = {}
         absent = np.zeros(len(hours), np.bool_)
         if host.data_start is not None:
             absent |= hours < host.data_start.timestamp() / 3600.0
@@ -235,7 +243,12 @@ class OpenMeteo:
         air = model.known_air_quality(place, hours, now=now) if host.path == _AIR_PATH else None
         for name in names:
             if (previous := _PREVIOUS_DAY.fullmatch(name)) is not None:
-                columns[name] = _previous_run(place, hours, now, previous[1], days=int(previous[2]))
+                plain, days = previous[1], int(previous[2])
+                issued = hours.astype(np.int64) - 24 * days
+                if days not in runs:
+                    runs[days] = model.hourly_forecast(place, hours, issued)
+                is_there = (hours >= PREVIOUS_RUNS_START.timestamp() / 3600.0) & (issued <= now)
+                columns[name] = np.where(is_there, _WEATHER[plain](runs[days]), np.nan)
             elif name == "uv_index":
                 columns[name] = np.where(absent, np.nan, model.uv_index(place, latest))
             elif air is not None:
@@ -326,7 +339,7 @@ class _HourlyQuery:
     def _choice(self, name: str, table: Mapping[str, _Choice]) -> _Choice:
         given = self._given.get(name, next(iter(table)))
         if given not in table:
-            raise _invalid(name, "Unit", given)
+            raise _invalid(name, _ENUMERATIONS[name], given)
         return table[given]
 
     def zone(self, own: str, now: float) -> tuple[str, int]:
@@ -435,12 +448,6 @@ def _value(host: _Host, name: str, weather: Weather) -> Array:
     return _WEATHER[name](weather)
 
 
-def _previous_run(place: Place, hours: Array, now: float, name: str, *, days: int) -> Array:
-    issued = hours.astype(np.int64) - 24 * days
-    known = (hours >= PREVIOUS_RUNS_START.timestamp() / 3600.0) & (issued <= now)
-    return np.where(known, _WEATHER[name](model.hourly_forecast(place, hours, issued)), np.nan)
-
-
 def _is_in_europe(place: Place) -> bool:
     south, north, west, east = _EUROPE
     return south <= place.latitude <= north and west <= place.longitude <= east
@@ -453,8 +460,11 @@ def _cell_centre(degrees: float, cell: float) -> float:
 def _cells(values: Array, unit: _Unit) -> list[Any]:
     """Values in a unit, null for NaN; units without decimals are written as integers."""
     rounded = np.round(unit.convert(values), unit.decimals)
-    written = int if unit.decimals == 0 else float
-    return [None if np.isnan(value) else written(value) for value in rounded.tolist()]
+    absent = np.isnan(rounded)
+    cells: list[Any] = (np.where(absent, 0, rounded).astype(np.int64) if unit.decimals == 0 else rounded).tolist()
+    for i in np.flatnonzero(absent):
+        cells[i] = None
+    return cells
 
 
 def _found(place: Named, number: int) -> Json:

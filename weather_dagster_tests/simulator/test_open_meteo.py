@@ -22,6 +22,8 @@ WEATHER_PATHS = HOURLY_PATHS[:4]
 POINT = {"latitude": LYON["lat"], "longitude": LYON["lon"]}
 SI = {"timeformat": "unixtime", "wind_speed_unit": "ms"}
 RUNNING = unix("2026-11-25T13:00")
+NO_UNIT = "Cannot initialize TemperatureUnit from invalid String value"
+NO_VARIABLE = "Cannot initialize ForecastVariable from invalid String value"
 DAY = {"start_date": "2026-11-20", "end_date": "2026-11-20"}
 
 
@@ -160,6 +162,11 @@ def test_days_around_today_are_the_default(get: Get):
     default = hourly(get, FORECAST, "temperature_2m")["time"]
     assert (default[0], len(default)) == (unix("2026-11-25"), 168)
     assert len(hourly(get, AIR, "pm10")["time"]) == 120
+    assert hourly(get, FORECAST, "weather_code", "rain", forecast_days=0) == {
+        "time": [],
+        "weather_code": [],
+        "rain": [],
+    }
     chosen = hourly(get, FORECAST, "temperature_2m", past_days=2, forecast_days=1)["time"]
     assert (chosen[0], chosen[-1]) == (unix("2026-11-23"), unix("2026-11-25T23:00"))
 
@@ -300,13 +307,13 @@ def test_each_host_has_its_window_of_days(get: Get, path: str, first: str, last:
         ({"latitude": "1,2"}, "Parameter 'latitude' and 'longitude' must have the same number of elements"),
         (
             {"hourly": "temperature_2m,temprature"},
-            "Data corrupted at path 'hourly'. Cannot initialize ForecastVariable from invalid String value temprature.",
+            f"Data corrupted at path 'hourly'. {NO_VARIABLE} temprature.",
         ),
         (
             {"hourly": "rain_previous_day1"},
-            "Data corrupted at path 'hourly'. "
-             "Cannot initialize ForecastVariable from invalid String value rain_previous_day1.",
+            f"Data corrupted at path 'hourly'. {NO_VARIABLE} rain_previous_day1.",
         ),
+        ({"temperature_unit": "kelvin"}, f"Data corrupted at path 'temperature_unit'. {NO_UNIT} kelvin."),
         ({"end_date": "2026-11-19"}, "End-date must be larger or equals than start-date"),
         ({"start_date": "20/11/2026"}, "Invalid date format. Make sure to use 'YYYY-MM-DD'"),
         ({"start_date": "2026-02-30"}, "Invalid date"),
