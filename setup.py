@@ -47,6 +47,7 @@ setup(
         "pydantic>=2",
         "pydantic-settings",
         "pyrate-limiter",
+        "python-slugify",
         "PyYAML",
         "rich",
         "stamina",
@@ -54,6 +55,7 @@ setup(
         "tenacity",
         "typer",
         "tzdata",
+        "tzfpy",
         "uvicorn",
     ],
     extras_require={
