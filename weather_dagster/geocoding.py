@@ -189,19 +189,22 @@ def zones_at(latitude: float, longitude: float) -> tuple[str, ...]:
 
 
 def zone_of(match: Match) -> str:
-    """The time zone to write for a match: the one at its coordinates; of several the one the geocoder tells.
+    """The time zone to write for a match: the one at its coordinates; see ``choose_zone``."""
+    return choose_zone(match, zones_at(match.latitude, match.longitude))
+
+
+def choose_zone(match: Match, zones: Sequence[str]) -> str:
+    """Of the zones at its coordinates the one that the geocoder tells, else the first that a place may have.
 
     Raises:
-        ConfigurationError: no zone is known there, or none that a place may have.
+        ConfigurationError: there is none.
     """
-    zones = zones_at(match.latitude, match.longitude)
-    told = [match.time_zone] if match.time_zone and (match.time_zone in zones or not zones) else []
-    for zone in (*told, *zones):
+    for zone in sorted(zones, key=lambda zone: zone != match.time_zone):
         if is_known_zone(zone):
             return zone
     raise ConfigurationError(
-        f"the time zone of {match.name} ({match.latitude:g}, {match.longitude:g}) is {' or '.join(zones) or 'unknown'}, "
-        "which the installed zone rules (package tzdata) do not have; upgrade tzdata, or write the place by hand "
+        f"the time zone of {match.name} ({match.latitude:g}, {match.longitude:g}) is {' or '.join(zones) or 'unknown'}"
+        "; the installed zone rules (package tzdata) have no such one: upgrade tzdata, or write the place by hand "
         "with an IANA zone of the same hours"
     )
 
@@ -294,19 +297,12 @@ def _check_zone(place: Location) -> Finding | None:
     zones = tuple(filter(is_known_zone, zones_at(place.latitude, place.longitude)))
     if not zones or any(_same_clock(place.time_zone, zone) for zone in zones):
         return None
-    there = " or ".join(zones)
+    fault = f"the time zone at {place.latitude:g}, {place.longitude:g} is {' or '.join(zones)}, not {place.time_zone}"
     for mistake, latitude, longitude in _mistakes(place):
         if place.time_zone in zones_at(latitude, longitude):
-            return Finding(
-                place.id,
-                f"the time zone at {place.latitude:g}, {place.longitude:g} is {there}, not {place.time_zone}: {mistake}",
-                f"write latitude: {latitude:g}, longitude: {longitude:g}, or time_zone: {zones[0]}",
-            )
-    return Finding(
-        place.id,
-        f"the time zone at {place.latitude:g}, {place.longitude:g} is {there}, not {place.time_zone}",
-        f"write time_zone: {zones[0]}, or correct the coordinates",
-    )
+            way_out = f"write latitude: {latitude:g}, longitude: {longitude:g}, or time_zone: {zones[0]}"
+            return Finding(place.id, f"{fault}: {mistake}", way_out)
+    return Finding(place.id, fault, f"write time_zone: {zones[0]}, or correct the coordinates")
 
 
 @cache

@@ -39,7 +39,9 @@ def create_app(connect: Connect) -> typer.Typer:
     def list_() -> None:
         """Show the places, after checking their file."""
         settings = Settings.load()
-        table = Table("id", "name", "country", "latitude", "longitude", "time zone", title=str(settings.locations_path))
+        table = Table(
+            "id", "name", "country", "latitude", "longitude", "time zone", title=escape(str(settings.locations_path))
+        )
         for place in load_locations(settings.locations_path):
             table.add_row(
                 place.id,
@@ -89,7 +91,7 @@ def create_app(connect: Connect) -> typer.Typer:
             )
         file = settings.weather_locations or OWN_FILE
         place = _add(file, matches[pick - 1], id_)
-        out.print(f"{place.id} written into {file}.", highlight=False, soft_wrap=True)
+        out.print(f"{place.id} written into {escape(str(file))}.", highlight=False, soft_wrap=True)
         if settings.weather_locations is None:
             out.print(f"Set WEATHER_LOCATIONS={file} to watch the places of that file.", highlight=False)
 
@@ -117,7 +119,7 @@ def create_app(connect: Connect) -> typer.Typer:
                 soft_wrap=True,
             )
         if findings:
-            out.print(_show_findings(findings, title=str(settings.locations_path)))
+            out.print(_show_findings(findings, title=escape(str(settings.locations_path))))
             raise typer.Exit(1)
         out.print(f"{len(places)} places checked, nothing is wrong.", highlight=False)
 
