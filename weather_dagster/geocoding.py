@@ -5,7 +5,7 @@ in as ``ask``, and the places file (``weather_dagster.locations``).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -165,7 +165,11 @@ def _malformed(provider: str, path: str, error: ValidationError) -> MalformedAns
 
 OPENWEATHER = Geocoder("openweather", openweather_request, read_openweather)
 OPEN_METEO = Geocoder("open_meteo", open_meteo_request, read_open_meteo)
-GEOCODERS: Mapping[str, Geocoder] = {"openweather": OPENWEATHER, "simulator": OPENWEATHER, "open_meteo": OPEN_METEO}
+GEOCODERS: Mapping[str, Geocoder] = {
+    "openweather": OPENWEATHER,
+    "simulator": replace(OPENWEATHER, name="simulator"),
+    "open_meteo": OPEN_METEO,
+}
 """By provider. The recorded hours have none: their places are fixed."""
 
 

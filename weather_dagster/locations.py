@@ -159,7 +159,7 @@ def _read_back(draft: Path) -> tuple[Location, ...] | None:
 
 def _with_entry(text: str, location: Location) -> str:
     """The text of a locations file with one more entry behind the last one, in the layout of that."""
-    top = yaml.compose(text, yaml.SafeLoader)
+    top: Any = yaml.compose(text, yaml.SafeLoader)
     entries = next(value for key, value in top.value if key.value == "locations")
     last = entries.value[-1]
     if entries.flow_style:

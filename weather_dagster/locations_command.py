@@ -1,24 +1,28 @@
-"""``weather locations ...``: shows, finds, adds and checks places. Parses, calls, prints."""
+"""``weather locations ...``: shows, finds, adds and checks places. Parses, calls, prints.
+
+Geocoding, which brings numpy along, is imported by the commands that need it.
+"""
 
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from slugify import slugify
 
-from weather_dagster.errors import ConfigurationError
-from weather_dagster.geocoding import GEOCODERS, Ask, Finding, Match, check_names, check_offline, twin_of, zone_of
-from weather_dagster.geocoding import search as search_places
+from weather_dagster.errors import ConfigurationError, WeatherError
 from weather_dagster.locations import Location, add_location, load_locations, make_location
 from weather_dagster.settings import ProviderName, Settings
 
-Connect = Callable[[Settings], AbstractContextManager[Ask]]
+if TYPE_CHECKING:
+    from weather_dagster.geocoding import Ask, Finding, Match
+
+Connect = Callable[[Settings], "AbstractContextManager[Ask]"]
 """Opens the way to the geocoder of the provider that the settings name; ``GEOCODERS`` says in which format."""
 
 OWN_FILE = Path("locations.yaml")
@@ -61,6 +65,9 @@ def create_app(connect: Connect) -> typer.Typer:
         count: Annotated[int, typer.Option(min=1, max=100, help="How many matches; OpenWeather gives 5 at most.")] = 5,
     ) -> None:
         """Find places by name with the provider's geocoder, and write the one that is picked into the places file."""
+        from weather_dagster.geocoding import GEOCODERS
+        from weather_dagster.geocoding import search as search_places
+
         settings = Settings.load()
         if settings.provider == ProviderName.RECORDED:
             raise ConfigurationError(
@@ -101,13 +108,22 @@ def create_app(connect: Connect) -> typer.Typer:
 
         The geocoder is called once a place, twice for a doubtful one.
         """
+        from weather_dagster.geocoding import GEOCODERS, check_names, check_offline
+
         settings = Settings.load()
         places = load_locations(settings.locations_path)
+        title = escape(str(settings.locations_path))
         findings = check_offline(places)
         unknown: Sequence[Location] = ()
         if geocoder := GEOCODERS.get(settings.provider):
-            with connect(settings) as ask, err.status(f"Asking {settings.provider} for {len(places)} places"):
-                by_name, unknown = check_names(geocoder, ask, places)
+            try:
+                with connect(settings) as ask, err.status(f"Asking {settings.provider} for {len(places)} places"):
+                    by_name, unknown = check_names(geocoder, ask, places)
+            except WeatherError:
+                # What was found without the provider is worth knowing all the same.
+                if findings:
+                    out.print(_show_findings(findings, title=title))
+                raise
             findings += by_name
         else:
             out.print(f"{settings.provider} has no geocoder: names were not compared.", highlight=False)
@@ -119,15 +135,17 @@ def create_app(connect: Connect) -> typer.Typer:
                 soft_wrap=True,
             )
         if findings:
-            out.print(_show_findings(findings, title=escape(str(settings.locations_path))))
+            out.print(_show_findings(findings, title=title))
             raise typer.Exit(1)
         out.print(f"{len(places)} places checked, nothing is wrong.", highlight=False)
 
     return app
 
 
-def _show_matches(matches: Sequence[Match]) -> Table:
-    table = Table("no.", "name", "region", "country", "latitude", "longitude", "time zone")
+def _show_matches(matches: "Sequence[Match]") -> Table:
+    headers = ("no.", "name", "region", "country", "latitude", "longitude", "time zone")
+    # What a narrow terminal cuts off, nobody can write down.
+    table = Table(*(Column(header, overflow="fold") for header in headers))
     for number, match in enumerate(matches, start=1):
         table.add_row(
             str(number),
@@ -141,27 +159,31 @@ def _show_matches(matches: Sequence[Match]) -> Table:
     return table
 
 
-def _zone_or_dash(match: Match) -> str:
+def _zone_or_dash(match: "Match") -> str:
     """A match without a zone is told in full when it is picked."""
+    from weather_dagster.geocoding import zone_of
+
     try:
         return zone_of(match)
     except ConfigurationError:
         return "–"
 
 
-def _show_findings(findings: Sequence[Finding], *, title: str) -> Table:
+def _show_findings(findings: "Sequence[Finding]", *, title: str) -> Table:
     table = Table("place", "what is wrong", "way out", title=title)
     for finding in sorted(findings, key=lambda finding: finding.place):
         table.add_row(finding.place, escape(finding.what), escape(finding.way_out))
     return table
 
 
-def _add(file: Path, match: Match, id_: str | None) -> Location:
+def _add(file: Path, match: "Match", id_: str | None) -> Location:
     """Write the match into the file.
 
     Raises:
         ConfigurationError: its id or place is there already, or the file cannot take it.
     """
+    from weather_dagster.geocoding import twin_of, zone_of
+
     known = load_locations(file) if file.exists() else ()
     ids = {place.id for place in known}
     if id_ in ids:

@@ -1,7 +1,6 @@
 """``weather locations``: what is found is shown, what is picked is written, what is wrong is told."""
 
 import os
-import pty
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -50,12 +49,11 @@ Locations = Callable[..., Result]
 
 
 @pytest.fixture
-def locations(clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Locations:
+def locations(clean_environment: Path) -> Locations:
     """Runs ``weather locations ARGUMENTS`` in an empty folder; keyword arguments are settings."""
-    monkeypatch.setattr("weather_dagster.locations_command.out._width", 200)
 
     def run(*arguments: str, **settings: str) -> Result:
-        return CliRunner().invoke(APP, arguments, env=settings)
+        return CliRunner().invoke(APP, arguments, env={"COLUMNS": "200", **settings})
 
     return run
 
@@ -182,12 +180,9 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(locations: Locations) -
 
 @pytest.mark.parametrize(("typed", "written"), [("2\n", ["America/Chicago"]), ("\n", [])])
 def test_at_a_terminal_the_number_is_asked_for(
-    locations: Locations,
-    clean_environment: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    typed: str,
-    written: list[str],
+    clean_environment: Path, monkeypatch: pytest.MonkeyPatch, typed: str, written: list[str]
 ) -> None:
+    pty = pytest.importorskip("pty", reason="no terminal can be made on this system")
     person, terminal = pty.openpty()
     os.write(person, typed.encode())
     with os.fdopen(terminal) as stdin:
@@ -223,13 +218,23 @@ def test_a_check_tells_every_fault_with_its_way_out_and_exits_with_1(
     text = " ".join(result.output.replace("│", " ").split())
     for part in (
         "latitude and longitude are swapped",
-        "lies in FR according to openweather",
+        "lies in FR according to simulator",
         "111 m from",
         "not Europe/London",
         "write time_zone: Europe/Paris",
         "lie at sea: cottage",
     ):
         assert part in text
+
+
+def test_what_is_found_without_the_provider_is_told_although_the_provider_refuses(
+    locations: Locations, clean_environment: Path
+) -> None:
+    place = "{id: here, name: Refused, country: FR, latitude: 45.76, longitude: 4.84, time_zone: Europe/London}"
+    (clean_environment / "places.yaml").write_text(f"locations: [{place}]", encoding="utf-8")
+    result = locations("check", WEATHER_LOCATIONS="places.yaml")
+    assert isinstance(result.exception, RequestRefused)
+    assert "not Europe/London" in result.output
 
 
 def test_the_recorded_places_are_checked_without_a_geocoder(locations: Locations) -> None:
