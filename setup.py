@@ -46,6 +46,7 @@ setup(
         "pydantic>=2",
         "pydantic-settings",
         "python-dotenv",
+        "python-slugify",
         "PyYAML",
         "rich",
         "stamina",
@@ -53,6 +54,7 @@ setup(
         "tenacity",
         "typer",
         "tzdata",
+        "tzfpy",
         "uvicorn",
     ],
     extras_require={
