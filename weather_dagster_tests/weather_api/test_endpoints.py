@@ -13,18 +13,8 @@ from weather_dagster.weather_api import openweather
 from weather_dagster.weather_api.api import ROWS_PER_LOAD, WeatherApi
 from weather_dagster.weather_api.endpoints import ApiCall, group_loads, plan_calls
 from weather_dagster.weather_api.providers import build_provider
-from weather_dagster_tests.weather_api.provider_apps import (
-    LYON,
-    NOW,
-    THIS_HOUR,
-    Replay,
-    api_of,
-    current,
-    fetch_all,
-    hours_ago,
-    json_answer,
-    series,
-)
+from weather_dagster_tests.weather_api.answers import LYON, NOW, THIS_HOUR, current, hours_ago, series
+from weather_dagster_tests.weather_api.provider_apps import Replay, api_of, fetch_all, json_answer
 
 YEAR_2025 = HourRange(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 12, 31, 23, tzinfo=UTC))
 

@@ -15,7 +15,7 @@ from weather_dagster.datasets import payload_hash
 from weather_dagster.errors import WeatherError
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
 from weather_dagster.weather_api.records import payload_hashes
-from weather_dagster_tests.weather_api.provider_apps import LYON, current, endpoint_at, hours_ago, record, series
+from weather_dagster_tests.weather_api.answers import LYON, current, endpoint_at, hours_ago, record, series
 
 HOURS = hours_ago(3)
 START = int(HOURS.first.timestamp())
