@@ -57,7 +57,7 @@ from weather_dagster.weather_api.service import Limit, Window
 API_URL = "https://api.openweathermap.org"
 HISTORY_URL = "https://history.openweathermap.org"
 
-OPENWEATHER_PLANS = ("free", "one_call_3", "one_call_4", "professional")
+PLAN_NAMES = ("free", "one_call_3", "one_call_4", "professional")
 """What OPENWEATHER_PLAN may say."""
 
 WEEK_HOURS = 7 * 24
@@ -79,7 +79,7 @@ class Refusal(StrEnum):
     OUTSIDE_SPAN = "outside_span"
     KEY = "key"
     NO_ONE_CALL = "no_one_call"
-    ADDRESS = "address"
+    NOT_FOUND = "not_found"
     BLOCKED = "blocked"
 
 
@@ -91,7 +91,8 @@ HINTS = {
     "or what was asked for lies outside the account's plan (OPENWEATHER_PLAN), which is refused in this way too",
     Refusal.NO_ONE_CALL: "The account has no subscription to One Call of this generation. One that was taken out "
     "lately is for 4.0 alone: set OPENWEATHER_PLAN=one_call_4; without any, OPENWEATHER_PLAN=free",
-    Refusal.ADDRESS: "Check the coordinates in the locations file, and OPENWEATHER_BASE_URL if it is set",
+    Refusal.NOT_FOUND: "Check the coordinates in the locations file, and OPENWEATHER_BASE_URL if it is set; One Call "
+    "answers so, too, for hours of which it has no data",
     Refusal.BLOCKED: "The account is over its limit and blocked for some hours, at times for days; more calls make it "
     "longer. Wait, and ask for fewer hours or places",
 }
@@ -178,7 +179,7 @@ def refusal(status: int, message: str) -> Refusal | None:
         return Refusal.OUTSIDE_SPAN if "code 400000" in message else Refusal.REQUEST
     if status == 401:
         return Refusal.NO_ONE_CALL if "one call" in message.lower() else Refusal.KEY
-    return {404: Refusal.ADDRESS, 429: Refusal.BLOCKED}.get(status)
+    return {404: Refusal.NOT_FOUND, 429: Refusal.BLOCKED}.get(status)
 
 
 def hint(status: int, message: str) -> str | None:

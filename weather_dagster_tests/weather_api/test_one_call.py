@@ -209,6 +209,10 @@ def test_a_step_lies_between_its_issue_and_two_days_ahead(
     assert [r.reason for r in rejections] == ([reason] if reason else [])
 
 
+def test_only_forecasts_do_not_tell_the_hour_they_are_of() -> None:
+    assert [endpoint for endpoint in ALL if not endpoint.tells_hour] == AHEAD
+
+
 def test_each_endpoint_asks_for_its_part_alone() -> None:
     place = {"lat": 45.75, "lon": 4.85, "units": "metric"}
     asked = [(endpoint, ApiCall(endpoint, (LYON,), THIS_HOUR)) for endpoint in ALL]

@@ -13,7 +13,7 @@ from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.weather_api import openweather
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
-from weather_dagster.weather_api.openweather import OPENWEATHER_PLANS, Refusal
+from weather_dagster.weather_api.openweather import PLAN_NAMES, Refusal
 from weather_dagster.weather_api.openweather_reading import Units
 from weather_dagster.weather_api.service import Limit, Window
 from weather_dagster_tests.weather_api.answers import LYON, THIS_HOUR, current, endpoint_at, hours_ago, record, series
@@ -429,7 +429,7 @@ NO_ONE_CALL = (
         (401, "", Refusal.KEY, ["OPENWEATHER_API_KEY"]),
         (400, "requested time is out of range (code 400000)", Refusal.OUTSIDE_SPAN, ["month"]),
         (400, "wrong latitude", Refusal.REQUEST, ["locations file"]),
-        (404, "Internal error", Refusal.ADDRESS, ["OPENWEATHER_BASE_URL"]),
+        (404, "Internal error", Refusal.NOT_FOUND, ["OPENWEATHER_BASE_URL", "no data"]),
         (429, "Your account is temporary blocked", Refusal.BLOCKED, ["Wait"]),
         (500, "Internal error: 500001", None, []),
     ],
@@ -466,8 +466,8 @@ def test_a_code_of_six_digits_reaches_the_hint() -> None:
 
 def test_every_plan_that_a_person_can_set_has_limits_for_each_of_its_products() -> None:
     table = openweather.plans(None)
-    assert {*table} == {*OPENWEATHER_PLANS, "simulator", "recorded"}
-    for name in OPENWEATHER_PLANS:
+    assert {*table} == {*PLAN_NAMES, "simulator", "recorded"}
+    for name in PLAN_NAMES:
         plan = table[name]
         assert {e.product for e in plan.endpoints} <= {*plan.limits}
         assert {e.dataset.name for e in plan.endpoints} == {"observations", "forecasts", "air_quality"}
