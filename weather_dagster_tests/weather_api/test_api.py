@@ -1,5 +1,7 @@
 """What the facade does with a range: refuse it before any call, ask for every place, tell how far it is."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from weather_dagster.datasets import AIR_QUALITY, FORECASTS, OBSERVATIONS, Dataset
@@ -12,7 +14,8 @@ from weather_dagster.weather_api.api import ROWS_PER_LOAD, WeatherApi
 from weather_dagster.weather_api.endpoints import group_loads, route
 from weather_dagster_tests.weather_api.answers import LYON, NOW, THIS_HOUR, current, hours_ago, series
 from weather_dagster_tests.weather_api.provider_apps import Replay, api_of, fetch_all, json_answer
-from weather_dagster_tests.weather_api.test_endpoints import YEAR_2025
+
+YEAR_2025 = HourRange(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 12, 31, 23, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
