@@ -198,7 +198,8 @@ class Stretch:
         def calls_with(together: int) -> int:
             return math.ceil(places / together) * math.ceil(len(self.hours) / hours_with(together))
 
-        together = min(range(1, max(1, min(places, endpoint.places_per_call)) + 1), key=calls_with)
+        most_places = min(places, endpoint.places_per_call, most or places)
+        together = min(range(1, max(1, most_places) + 1), key=calls_with)
         return together, hours_with(together)
 
     def cost(self, places: int) -> tuple[int, float]:

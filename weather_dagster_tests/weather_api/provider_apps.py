@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,29 +15,31 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from weather_dagster.datasets import Dataset
-from weather_dagster.hours import HourRange, floor_hour
+from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.settings import Settings
 from weather_dagster.weather_api import openweather
 from weather_dagster.weather_api.api import Fetched, WeatherApi
-from weather_dagster.weather_api.endpoints import Endpoint
-from weather_dagster.weather_api.openweather import Units
+from weather_dagster.weather_api.openweather_reading import Units
 from weather_dagster.weather_api.providers import Provider, build_providers
 from weather_dagster.weather_api.service import Limit, Patience
+from weather_dagster_tests.weather_api.answers import (
+    LYON,
+    NOW,
+    THIS_HOUR,
+    current,
+    endpoint_at,
+    hours_ago,
+    record,
+    series,
+)
+
+__all__ = ["LYON", "NOW", "THIS_HOUR", "current", "endpoint_at", "hours_ago", "record", "series"]
 
 _FOLDER = TemporaryDirectory()
 
 KEY = "5e1ec7ed+k/y"
 QUICK = Patience(wait_initial=0.001, wait_max=0.001, wait_jitter=0)
-NOW = datetime(2026, 11, 25, 13, 20, tzinfo=UTC)
-THIS_HOUR = HourRange(floor_hour(NOW), floor_hour(NOW))
-LYON = Location(id="lyon", name="Lyon", latitude=45.75, longitude=4.85, time_zone="Europe/Paris")
-
-
-def hours_ago(first: int, last: int = 0) -> HourRange:
-    """The hours from ``first`` to ``last`` hours before the running one."""
-    running = floor_hour(NOW)
-    return HourRange(running - timedelta(hours=first), running - timedelta(hours=last))
 
 
 class Replay:
@@ -130,31 +132,3 @@ def fetch_all(
         [call for load in loads for call in load.answered],
         [],
     )
-
-
-def endpoint_at(path: str, plan: str = "simulator") -> Endpoint:
-    """An endpoint of a plan."""
-    return next(e for e in openweather.plans(None)[plan].endpoints if e.path == path)
-
-
-def record(dt: int, **blocks: Any) -> dict[str, Any]:
-    """A well-formed weather record."""
-    return {
-        "dt": dt,
-        "main": {"temp": 7.5, "feels_like": 6.5, "pressure": 1012, "humidity": 70},
-        "weather": [{"id": 802, "main": "Clouds", "description": "scattered clouds", "icon": "03d"}],
-        "clouds": {"all": 40},
-        "wind": {"speed": 3, "deg": 220, "gust": 5},
-        "visibility": 10000,
-        **blocks,
-    }
-
-
-def current(dt: int, **blocks: Any) -> dict[str, Any]:
-    """A well-formed answer of current weather at Lyon."""
-    return {"coord": {"lat": 45.75, "lon": 4.85}, "cod": 200, "name": "Lyon", **record(dt, **blocks)}
-
-
-def series(*records: Any, **envelope: Any) -> dict[str, Any]:
-    """An envelope of records."""
-    return {"cod": "200", "message": 0, "cnt": len(records), "list": list(records), **envelope}
