@@ -33,7 +33,7 @@ class Place(BaseModel):
     longitude: Degrees = None
     location_id: int | None = None
     """Place in the order asked for; left out for the first."""
-    utc_offset_seconds: int
+    utc_offset_seconds: Annotated[int, Field(gt=-86_400, lt=86_400)]
     hourly_units: dict[str, str]
     hourly: dict[str, list[Any]]
 
