@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from weather_dagster import locations_command
 from weather_dagster.errors import HourNotServed, ProviderError, WarehouseError, WeatherError
 from weather_dagster.hours import HOUR, HourRange, floor_hour, parse_hour, require_in_grid, utc_now
 from weather_dagster.settings import ProviderName, Settings
 
 if TYPE_CHECKING:
     from weather_dagster.datasets import Dataset
+    from weather_dagster.geocoding import Ask
     from weather_dagster.locations import Location
     from weather_dagster.weather_api.api import WeatherApi
 
@@ -35,9 +38,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 simulator = typer.Typer(help="The built-in weather provider.", no_args_is_help=True)
-locations = typer.Typer(help="The places that are watched.", no_args_is_help=True)
 app.add_typer(simulator, name="simulator")
-app.add_typer(locations, name="locations")
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator["Ask"]:
+    """The way to the geocoder of the configured provider."""
+    from weather_dagster.weather_api.api import WeatherApi
+
+    with WeatherApi.from_settings(settings).asking() as ask:
+        yield ask
+
+
+app.add_typer(locations_command.create_app(connect), name="locations")
 
 INTERRUPTED = 130
 """Exit code that Typer gives to Ctrl-C."""
@@ -182,7 +195,7 @@ def budget(json: Json = False) -> None:
             f"{line.limit:,.10g}",
             f"{line.spent:,.10g}",
             f"{line.left:,.10g}",
-            "–" if line.expected is None else f"{line.expected:,.10g}",
+            "–" if line.expected is None else f"{line.expected:,.0f}",
         )
     out.print(table if lines else f"{api.provider} has no limits.")
     for name, block in blocks.items():
@@ -241,23 +254,28 @@ def serve(
     )
 
 
-@locations.command(name="list")
-def list_locations() -> None:
-    """Show the places, after checking their file."""
-    from weather_dagster.locations import load_locations
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check settings, places, folders, stores, clock and provider, and say what still works."""
+    from weather_dagster.doctor import Verdict, examine
 
-    settings = Settings.load()
-    table = Table("id", "name", "country", "latitude", "longitude", "time zone", title=str(settings.locations_path))
-    for place in load_locations(settings.locations_path):
-        table.add_row(
-            place.id,
-            escape(place.name),
-            place.country or "–",
-            str(place.latitude),
-            str(place.longitude),
-            place.time_zone,
-        )
-    out.print(table)
+    findings = []
+    colors = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+    for finding in examine():
+        findings.append(finding)
+        if not json:
+            cause = f" [bold]{finding.cause}:[/]" if finding.cause else ""
+            way_out = f"\n     {escape(finding.way_out)}" if finding.way_out else ""
+            out.print(
+                f"[{colors[finding.verdict]}]{finding.verdict:4}[/] {escape(finding.check)}:{cause} "
+                f"{escape(finding.message)}{way_out}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    if json:
+        out.print_json(data=[asdict(finding) for finding in findings])
+    if any(finding.verdict is Verdict.FAIL for finding in findings):
+        raise typer.Exit(1)
 
 
 def read_range(first: str, last: str) -> HourRange:

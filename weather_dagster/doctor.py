@@ -7,11 +7,12 @@ import asyncio
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from http import HTTPStatus
 
 from weather_dagster.errors import ConfigurationError, QuotaExceeded, WeatherError
 from weather_dagster.geocoding import check_offline
@@ -136,7 +137,10 @@ def _dagster_home(settings: Settings) -> Finding:
                 connection.execute("select count(*) from sqlite_master")
         except sqlite3.Error as error:
             return Finding(
-                "dagster home", Verdict.FAIL, f"{file} cannot be read: {error}", "move it aside; runs are then forgotten"
+                "dagster home",
+                Verdict.FAIL,
+                f"{file} cannot be read: {error}",
+                "move it aside; runs are then forgotten",
             )
     return Finding("dagster home", Verdict.OK, f"{home} can be read")
 
@@ -147,12 +151,9 @@ def _provider(provider: Provider, places: tuple[Location, ...]) -> Iterator[Find
         now = utc_now()
         for spent in ledger.spent(now):
             if spent.limit.window is not Window.MINUTE and spent.amount >= ALMOST_SPENT * spent.limit.amount:
-                yield Finding(
-                    f"{name} budget",
-                    Verdict.WARN,
-                    f"{spent.amount:,.10g} of {spent.limit.amount:,.10g} a {spent.limit.window} of {spent.product} spent",
-                    provider.ways_to_more_calls,
-                )
+                limit = f"{spent.limit.amount:,.10g} a {spent.limit.window} of {spent.product}"
+                told = f"{spent.amount:,.10g} of {limit} spent"
+                yield Finding(f"{name} budget", Verdict.WARN, told, provider.ways_to_more_calls)
         worked = ledger.last_success()
     if provider.app is not None:
         yield Finding(name, Verdict.OK, "built in: no key, no network")
@@ -187,7 +188,7 @@ async def _ask(provider: Provider, place: Location, worked: datetime | None) -> 
             if isinstance(found, Exchange) and not skew_told:
                 findings += _skew(provider, found)
                 skew_told = True
-            finding = _judge(provider, endpoint, found, worked, bool(working))
+            finding = _judge(provider, endpoint, found, worked, working)
             findings.append(finding)
             if finding.verdict is Verdict.OK:
                 working.append(served)
@@ -240,31 +241,34 @@ def _skew(provider: Provider, found: Exchange) -> list[Finding]:
 
 
 def _judge(
-    provider: Provider, endpoint: Endpoint, found: Exchange | Unreachable, worked: datetime | None, others_work: bool
+    provider: Provider,
+    endpoint: Endpoint,
+    found: Exchange | Unreachable,
+    worked: datetime | None,
+    others: Sequence[str],
 ) -> Finding:
     name = f"{provider.name} {endpoint.path}"
     if isinstance(found, Unreachable):
         return _unreachable(name, endpoint, found)
     service = provider.service
-    told, message = None, ""
     try:
-        declared, text = service.verdict(found.document)
-        told, message = declared, text or ""
+        declared, told = service.verdict(found.document)
     except ValueError:
-        message = "a body that is no JSON"
-    status = told or found.status
-    if status == 200 and message != "a body that is no JSON":
+        told = f"{len(found.body)} bytes that are no JSON"
+        return Finding(name, Verdict.FAIL, f"answered {found.status}: {told}", "try again later", Cause.OTHER)
+    status, message = declared or found.status, told or ""
+    if status == HTTPStatus.OK:
         return Finding(name, Verdict.OK, "answers")
     hint = service.hint(status, message) or ""
-    if status == 429:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Finding(name, Verdict.FAIL, f"answered 429: {message}", hint, Cause.ACCOUNT_BLOCKED)
-    if status in (401, 403):
-        return _refused(name, message, hint, worked, others_work)
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return _refused(name, message, hint, worked, others)
     return Finding(name, Verdict.FAIL, f"answered {status}: {message}", hint, Cause.OTHER)
 
 
-def _refused(name: str, message: str, hint: str, worked: datetime | None, others_work: bool) -> Finding:
-    if others_work or "subscription" in message:
+def _refused(name: str, message: str, hint: str, worked: datetime | None, others: Sequence[str]) -> Finding:
+    if others or "subscription" in message:
         return Finding(
             name,
             Verdict.FAIL,
@@ -284,7 +288,7 @@ def _refused(name: str, message: str, hint: str, worked: datetime | None, others
         name,
         Verdict.FAIL,
         f"the key has the right shape and was never accepted: {message}",
-        "a new key works after up to 2 hours, at times a day; if it is older, compare it with the account's page of keys",
+        "a new key works after up to 2 hours, at times a day; compare an older one with the account's page of keys",
         Cause.KEY_NOT_ACTIVE,
     )
 

@@ -8,7 +8,7 @@ import gc
 import hashlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -253,6 +253,26 @@ class WeatherApi:
                 if block := ledger.block(self._clock()):
                     told[provider.name] = block
         return told
+
+    @contextmanager
+    def asking(self) -> Iterator[Callable[[str, Mapping[str, str | int]], Any]]:
+        """A way to ask the configured provider's geocoder: path and parameters in, the parsed body out.
+
+        Raises:
+            ProviderError: from a question that came to nothing.
+        """
+        from weather_dagster.weather_api.client import Client, Inquiry
+
+        provider = self._providers[0]
+        client = Client(provider.service, app=provider.app, patience=self._patience, clock=self._clock)
+        with asyncio.Runner() as runner:
+            runner.run(client.__aenter__())
+            try:
+                yield lambda path, query: runner.run(
+                    client.ask(Inquiry(provider.geocoder_url + path, path, query, provider.geocoder_product))
+                )
+            finally:
+                runner.run(client.__aexit__(None, None, None))
 
     def needs(self, plans: Sequence[Plan]) -> list[Need]:
         """What these plans take of every limit they touch. A call may be tried again, which is not foreseen here."""

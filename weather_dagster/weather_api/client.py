@@ -159,7 +159,7 @@ class _Secrets:
         self._marks = [mark.encode() for mark in (*forms, *parameters)]
 
     def hide(self, text: str) -> str:
-        return self._pattern.sub(HIDDEN, text)
+        return self._pattern.sub(HIDDEN, text) if self._marks else text
 
     def hide_in_body(self, body: bytes) -> bytes:
         # The search for the marks is many times faster than the pattern, and nearly always all there is to do.

@@ -575,6 +575,11 @@ def verdict(document: Any) -> tuple[int | None, str | None]:
     return None, None
 
 
+def hint(status: int, message: str) -> str | None:
+    """What a person can do about a refusal, None when nothing is known of it; the message adds nothing."""
+    return HINTS.get(status)
+
+
 def blocked_for(message: str, now: datetime) -> timedelta:
     """How long not to ask, from the reason of a 429: the service counts by minute, by hour and by day in UTC."""
     reason = message.lower()

@@ -32,6 +32,9 @@ class Provider:
     """What a person can do about an hour that no endpoint serves."""
     ways_to_more_calls: str
     """What a person can do about a limit that is used up, beside waiting and asking for less."""
+    geocoder_url: str
+    """Host of the geocoder, whose calls count as ``geocoder_product``."""
+    geocoder_product: str
     app: Callable[..., Any] | None = None
     """ASGI application that answers in process, None for the network."""
     is_stand_in: bool = False
@@ -81,6 +84,8 @@ def _openweather(settings: Settings) -> Provider:
         chosen.endpoints,
         "; ".join(ways),
         "; ".join([*more_calls, "set WEATHER_PROVIDER=open_meteo, which needs no key"]),
+        base_url or openweather.API_URL,
+        "free",
         is_stand_in=base_url is not None,
     )
 
@@ -95,7 +100,7 @@ def _open_meteo(settings: Settings) -> Provider:
         limits=open_meteo.LIMITS,
         ledger=settings.home / LEDGER_FILE,
         blocked_for=open_meteo.blocked_for,
-        concurrency=1,
+        concurrency=open_meteo.CONCURRENCY,
     )
     return Provider(
         service,
@@ -103,6 +108,8 @@ def _open_meteo(settings: Settings) -> Provider:
         open_meteo.endpoints(base_url),
         "; ".join([OTHER_HOURS, MADE_UP]),
         "set WEATHER_PROVIDER=openweather with a key of your own",
+        f"{base_url}/geocoding-api" if base_url else "https://geocoding-api.open-meteo.com",
+        open_meteo.PRODUCT,
         is_stand_in=base_url is not None,
     )
 
@@ -129,7 +136,7 @@ def _in_process(name: str, ways_out: list[str], settings: Settings, app: Callabl
         limits=chosen.limits,
         ledger=settings.home / LEDGER_FILE,
     )
-    return Provider(service, name, chosen.endpoints, "; ".join(ways_out), "", app)
+    return Provider(service, name, chosen.endpoints, "; ".join(ways_out), "", openweather.API_URL, "free", app)
 
 
 def _base_url(setting: str, url: str | None) -> str | None:

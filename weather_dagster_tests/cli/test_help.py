@@ -12,6 +12,7 @@ from weather_dagster.cli import app
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "demo", "backfill", "ingest", "report", "dev", "simulator", "simulator serve", "locations", "locations list",
+    "locations search", "locations check", "budget", "doctor",
 )  # fmt: skip
 RUN = CliRunner()
 

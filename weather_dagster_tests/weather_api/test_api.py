@@ -79,5 +79,6 @@ def test_a_dataset_that_is_not_offered_costs_no_call() -> None:
     api = api_of(app, plan="recorded")
     assert api.offers(OBSERVATIONS)
     assert not api.offers(FORECASTS)
-    assert list(api.fetch(api.plan(FORECASTS, [LYON], THIS_HOUR))) == []
+    with pytest.raises(HourNotServed):
+        api.plan(FORECASTS, [LYON], THIS_HOUR)
     assert app.queries == []
