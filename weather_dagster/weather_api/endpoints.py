@@ -1,7 +1,7 @@
 """What an endpoint is, which hours it serves, and how a range of hours becomes the fewest calls.
 
 Belongs here: provider-neutral declarations and planning. Does not belong here: HTTP (``client``), the
-endpoints themselves (``openweather``).
+endpoints themselves (``openweather``, ``open_meteo``).
 """
 
 import hashlib

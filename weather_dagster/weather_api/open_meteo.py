@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import compress
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -414,20 +415,25 @@ class Reader:
             for row, fault in column.faults.items():
                 told[row] = True
                 faults[row] = (*faults.get(row, ()), fault)
-        rows = np.flatnonzero(wanted & told).tolist()
+        received = wanted & told
         names = ("time", *(column.variable.name + suffix for column in columns))
-        all_instants, all_hours = times.tolist(), hours.tolist()
-        records = list(zip(all_instants, *(column.raw for column in columns), strict=True))
-        numbers = self._numbers(columns).tolist()
-        for row in rows:
-            record = dict(zip(names, records[row], strict=True))
-            if extra:
-                record |= _of_record(extra, names)
+        others = _of_record(extra, names)
+        every = zip(
+            range(len(times)),
+            hours.tolist(),
+            times.tolist(),
+            # The collector of garbage lets go of tuples of numbers, but goes through lists again and again.
+            map(tuple, self._numbers(columns).tolist()),
+            zip(*(column.raw for column in columns), strict=True),
+            strict=True,
+        )
+        for row, hour, instant, numbers, raw in compress(every, received.tolist()):
+            record = dict(zip(names, (instant, *raw), strict=True)) | others
             if elsewhere:
-                answer.reject(RejectionReason.OTHER_PLACE, elsewhere, record, hour=all_hours[row])
+                answer.reject(RejectionReason.OTHER_PLACE, elsewhere, record, hour=hour)
             else:
-                answer.add(all_hours[row], all_instants[row], numbers[row], record, faults.get(row, ()))
-        return len(rows)
+                answer.add(hour, instant, numbers, record, faults.get(row, ()))
+        return int(np.count_nonzero(received))
 
     def _numbers(self, columns: Sequence[Column]) -> Floats:
         """One row an hour: the dataset's quantities in their order, then its integers."""
@@ -453,8 +459,9 @@ def _derived(found: Mapping[str, Floats], nothing: Floats) -> dict[str, Floats]:
             *(found.get(variable.name, nothing) for variable in (_WEATHER_CODE, _CLOUD_COVER, _PRECIPITATION))
         ),
     }
-    if rain := [found[variable.name] for variable in (_RAIN, _SHOWERS) if variable.name in found]:
-        derived[quantities.RAIN.name] = _sum(rain, quantities.RAIN)
+    # Showers alone would pass for all the rain.
+    rain = [found[variable.name] for variable in (_RAIN, _SHOWERS) if variable.name in found]
+    derived[quantities.RAIN.name] = _sum(rain, quantities.RAIN) if _RAIN.name in found else nothing
     if _SNOWFALL.name in found:
         derived[quantities.SNOW.name] = found[_SNOWFALL.name] / SNOW_CM_PER_MM
     if _VISIBILITY.name in found:

@@ -369,6 +369,7 @@ def test_air_quality_has_no_index_and_may_lack_pollutants() -> None:
         ({"rain": 1.5, "showers": 0.5}, {"rain_mm": 2.0, "precipitation_mm": None}),
         ({"rain": 1.5, "showers": None}, {"rain_mm": None}),
         ({"rain": 1.5}, {"rain_mm": 1.5}),
+        ({"showers": 1.5}, {"rain_mm": None}),
         ({"rain": -1.0, "showers": 2.0}, {"rain_mm": None, "rejected_fields": "rain_mm"}),
         ({"snowfall": 0.7}, {"snow_mm": 1.0}),
         ({"precipitation": 0.8, "rain": 0, "showers": 0}, {"precipitation_mm": 0.8, "rain_mm": 0.0}),
