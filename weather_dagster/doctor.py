@@ -210,7 +210,7 @@ def _cheapest(provider: Provider) -> list[Endpoint]:
 
 def _served(provider: Provider, product: str) -> str:
     return ", ".join(
-        f"{endpoint.dataset.name} ({endpoint.path})" for endpoint in provider.endpoints if endpoint.product == product
+        f"{endpoint.dataset.name} ({endpoint.label})" for endpoint in provider.endpoints if endpoint.product == product
     )
 
 
@@ -247,7 +247,7 @@ def _judge(
     worked: datetime | None,
     others: Sequence[str],
 ) -> Finding:
-    name = f"{provider.name} {endpoint.path}"
+    name = f"{provider.name} {endpoint.label}"
     if isinstance(found, Unreachable):
         return _unreachable(name, endpoint, found)
     service = provider.service

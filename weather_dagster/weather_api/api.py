@@ -101,7 +101,7 @@ class Plan:
         return [
             {
                 "provider": provider.name,
-                "endpoint": stretch.endpoint.path,
+                "endpoint": stretch.endpoint.label,
                 "first_hour": format_hour(stretch.hours.first),
                 "last_hour": format_hour(stretch.hours.last),
                 "hours": len(stretch.hours),
@@ -464,7 +464,7 @@ def _unreadable(dataset: Dataset, provider: str, call: ApiCall, error: ProviderE
     """The body that came instead of an answer, filed under the first place and hour of its call."""
     if error.body is None:
         return []
-    answer = Answer(dataset, provider, call.endpoint.path, call.locations[0], call.hours, call.endpoint.tolerance, 0)
+    answer = Answer(dataset, provider, call.endpoint.label, call.locations[0], call.hours, call.endpoint.tolerance, 0)
     answer.reject_body(str(error), error.body)
     _, rejections = answer.finish()
     return rejections

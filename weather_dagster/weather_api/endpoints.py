@@ -132,7 +132,7 @@ class ApiCall:
     def entry(self) -> Mapping[str, Any]:
         """Endpoint, dataset, places and hours (unix seconds), as the ledger keeps them."""
         return {
-            "endpoint": self.endpoint.path,
+            "endpoint": self.endpoint.label,
             "dataset": self.endpoint.dataset.name,
             "location_ids": ",".join(location.id for location in self.locations),
             "first_hour_utc": int(self.hours.first.timestamp()),
