@@ -94,6 +94,13 @@ class Endpoint:
     """Requests that one call takes to bring everything."""
     follow: "Callable[[Any, ApiCall], ApiCall | None] | None" = None
     """The call for the next page, from the parsed body; None when it was the last one."""
+    name: str | None = None
+    """For a provider whose hosts share a path: what tells the endpoint from the others."""
+
+    @property
+    def label(self) -> str:
+        """What rows and messages call the endpoint."""
+        return self.name or self.path
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class ApiCall:
     def __str__(self) -> str:
         named = ", ".join(location.id for location in self.locations[:MAX_PLACES_NAMED])
         more = len(self.locations) - MAX_PLACES_NAMED
-        return f"{self.endpoint.path} for {named}{f' and {more} more' if more > 0 else ''}, {self.hours}"
+        return f"{self.endpoint.label} for {named}{f' and {more} more' if more > 0 else ''}, {self.hours}"
 
     def read(self, document: Any, provider: str) -> list[Answer]:
         """Read the parsed body of the answer to this call; one answer a place, in their order.
@@ -142,7 +149,7 @@ class ApiCall:
             Answer(
                 endpoint.dataset,
                 provider,
-                endpoint.path,
+                endpoint.label,
                 location,
                 self.hours,
                 endpoint.tolerance,
@@ -241,5 +248,5 @@ def not_served_message(
     running = floor_hour(now)
     named = ", ".join(map(str, not_served[:MAX_RANGES_NAMED]))
     more = ", and more" if len(not_served) > MAX_RANGES_NAMED else ""
-    served = "; ".join(f"{e.path} serves {e.served.describe(running)}" for e in endpoints if e.dataset is dataset)
+    served = "; ".join(f"{e.label} serves {e.served.describe(running)}" for e in endpoints if e.dataset is dataset)
     return f"{asked_of} cannot bring {dataset.name} of {named}{more}: {served}. Ways out: {ways_out}"
