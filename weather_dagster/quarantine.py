@@ -25,7 +25,9 @@ EXCERPT = 300
 """Characters of a payload that a list shows."""
 
 TOLD_BY_ENVELOPE = (RejectionReason.OTHER_PLACE, RejectionReason.OTHER_UNIT)
-"""Found in what surrounds the records, which is not kept: no record of such an answer can be judged by itself."""
+"""Found in what surrounds the records of an answer."""
+ENVELOPE_FIELDS = ("latitude", "units")
+"""A record that has one of these brings point and units along, as far as they are others than those asked for."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,8 @@ class _Payload:
     load_id: int
     """The newest load that turned it away."""
     keys: list[QuarantineKey]
-    is_envelope_lost: bool
-    """What surrounded it told another place or unit, and is not kept."""
+    needs_envelope: bool
+    """What surrounded the records of its answer told another place or unit, or no place."""
     rows: pa.Table | None = None
     rejections: list[Rejection] = field(default_factory=list)
 
@@ -185,10 +187,11 @@ def redrive(
     A payload never replaces what came later: where bronze has a row of the same reading (``version_key``) with a
     higher ``load_id`` than the entry's, and the field in question is not nulled in it, the entry is resolved and
     nothing lands. Of several payloads of one reading the newest lands. The loser of a conflict within an answer
-    stays open as long as the winner stands. What is rejected again stays open, as it was.
+    stays open as long as the winner stands. A record that was found to be of another place, or in another unit, by
+    what surrounded it, is not read without it. What is rejected again stays open, as it was.
 
     Args:
-        endpoints: all that any provider has; those with the path of an entry read it.
+        endpoints: all that any provider has; those with the label of an entry read it.
         locations: the places of today; for others bronze.locations is asked.
         reasons: only payloads with an entry of these reasons; their other entries go with them.
     """
@@ -200,7 +203,7 @@ def redrive(
     for (dataset, provider), group in groupby(payloads, key=lambda p: (p.dataset, p.provider)):
         batch = []
         for payload in group:
-            candidates = [e for e in endpoints if e.dataset is dataset and e.path == payload.endpoint]
+            candidates = [e for e in endpoints if e.dataset is dataset and e.label == payload.endpoint]
             if not candidates:
                 outcome.unknown_endpoint += 1
                 continue
@@ -227,7 +230,7 @@ def _open_payloads(store: DuckDBWarehouse, reasons: Sequence[RejectionReason] | 
         )
         select dataset, provider, endpoint, location_id, hour_utc, payload, max(load_id),
             list({reason: reason, field: field, payload_hash: payload_hash} order by reason, field),
-            bool_or(doubtful.load_id is not null)
+            bool_or(doubtful.load_id is not null or reason = $place_not_told)
         from bronze.quarantine
         left join doubtful using (provider, endpoint, location_id, load_id)
         where resolved_load_id is null
@@ -235,11 +238,15 @@ def _open_payloads(store: DuckDBWarehouse, reasons: Sequence[RejectionReason] | 
         having $reasons is null or bool_or(list_contains($reasons, reason))
         order by dataset, provider, max(load_id) desc, min(payload_hash)
         """,
-        {"told_by_envelope": list(TOLD_BY_ENVELOPE), "reasons": None if reasons is None else list(reasons)},
+        {
+            "told_by_envelope": list(TOLD_BY_ENVELOPE),
+            "place_not_told": RejectionReason.PLACE_NOT_TOLD,
+            "reasons": None if reasons is None else list(reasons),
+        },
     )
-    for dataset, provider, endpoint, place, hour, text, load_id, told, is_envelope_lost in rows:
+    for dataset, provider, endpoint, place, hour, text, load_id, told, needs_envelope in rows:
         keys = [QuarantineKey(dataset, provider, place, hour, **entry) for entry in told]
-        yield _Payload(DATASETS[dataset], provider, endpoint, place, hour, text, load_id, keys, is_envelope_lost)
+        yield _Payload(DATASETS[dataset], provider, endpoint, place, hour, text, load_id, keys, needs_envelope)
 
 
 def _landed_locations(store: DuckDBWarehouse) -> Iterator[Location]:
@@ -262,7 +269,8 @@ def _read(payload: _Payload, endpoints: Iterable[Endpoint], place: Location) -> 
         else:
             hours = HourRange(hour, hour)
             document = endpoint.wrap(record, hours)
-            if document is not record and _needs_envelope(payload):
+            if payload.needs_envelope and document is not record and not _brings_envelope(record):
+                # Wrapped anew it would pass for a record of the right place, in the right unit.
                 continue
         try:
             (answer,) = ApiCall(endpoint, (place,), hours).read(document, payload.provider)
@@ -274,8 +282,8 @@ def _read(payload: _Payload, endpoints: Iterable[Endpoint], place: Location) -> 
             return
 
 
-def _needs_envelope(payload: _Payload) -> bool:
-    return payload.is_envelope_lost or RejectionReason.PLACE_NOT_TOLD in payload.reasons
+def _brings_envelope(record: Any) -> bool:
+    return isinstance(record, dict) and any(name in record for name in ENVELOPE_FIELDS)
 
 
 def _land(
@@ -322,7 +330,7 @@ def _land(
         else:
             outcome.still_rejected += 1
     if resolved:
-        landed_rows = rows.take(list(landing.values()))
+        landed_rows = rows.take(pa.array(landing.values(), pa.int64()))
         told_hours = [*landed_rows[dataset.partition_column].to_pylist(), *(key.hour_utc for key in resolved)]
         used = {key.location_id for key in resolved}
         landed = store.land(

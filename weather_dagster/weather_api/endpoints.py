@@ -6,10 +6,9 @@ endpoints themselves (``openweather``).
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
-from types import MappingProxyType
 from typing import Any
 
 from weather_dagster.datasets import Dataset
@@ -110,7 +109,7 @@ class ApiCall:
     endpoint: Endpoint
     locations: tuple[Location, ...]
     hours: HourRange
-    page: Parameters = MappingProxyType({})
+    page: Parameters = field(default_factory=dict)
     """Parameters that ask for a later page of the answer."""
 
     @property
