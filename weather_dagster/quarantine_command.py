@@ -23,6 +23,7 @@ out = Console()
 
 @quarantine.command(name="list")
 def list_entries(
+    *,
     dataset: Annotated[DatasetName | None, typer.Option(help="Only entries of this dataset.")] = None,
     reason: Annotated[RejectionReason | None, typer.Option(help="Only entries with this reason.")] = None,
     place: Annotated[str | None, typer.Option(metavar="ID", help="Only entries of this place.")] = None,
