@@ -22,6 +22,7 @@ from rich.table import Table
 from weather_dagster import locations_command
 from weather_dagster.errors import HourNotServed, ProviderError, WarehouseError, WeatherError
 from weather_dagster.hours import HOUR, HourRange, floor_hour, parse_hour, require_in_grid, utc_now
+from weather_dagster.quarantine_command import quarantine
 from weather_dagster.settings import ProviderName, Settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def connect(settings: Settings) -> Iterator["Ask"]:
 
 
 app.add_typer(locations_command.create_app(connect), name="locations")
+app.add_typer(quarantine, name="quarantine")
 
 INTERRUPTED = 130
 """Exit code that Typer gives to Ctrl-C."""

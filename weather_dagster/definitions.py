@@ -8,6 +8,7 @@ import dagster as dg
 
 from weather_dagster.assets.bronze import bronze_assets
 from weather_dagster.assets.dbt import dbt_model_assets
+from weather_dagster.assets.quarantine import quarantine
 from weather_dagster.assets.report import weather_report
 from weather_dagster.automation.jobs import hourly_weather
 from weather_dagster.checks.bronze import bronze_checks
@@ -24,7 +25,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     project = load_dbt_project()
     grid = hourly_grid(settings.start_hour)
     return dg.Definitions(
-        assets=[*bronze_assets(grid), dbt_model_assets(project), weather_report],
+        assets=[*bronze_assets(grid), quarantine, dbt_model_assets(project), weather_report],
         asset_checks=bronze_checks(grid),
         jobs=[hourly_weather],
         resources={**resources_for(settings, project), **(overrides or {})},

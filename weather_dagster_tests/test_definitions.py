@@ -19,6 +19,7 @@ from weather_dagster_tests.conftest import BIN, without_settings
 ROOT = Path(__file__).parents[1]
 BRONZE = {"bronze/observations", "bronze/forecasts", "bronze/air_quality"}
 ASSETS = BRONZE | {
+    "bronze/quarantine",
     "silver/observations",
     "silver/forecasts",
     "silver/air_quality",
@@ -42,7 +43,7 @@ def test_every_environment_has_the_same_assets_checks_and_resources(environment:
     } == {
         (asset, check)
         for asset in BRONZE
-        for check in ("completeness", "valid_hour_in_partition", "plausible_limits", "quarantine_share")
+        for check in ("completeness", "valid_hour_in_partition", "plausible_limits", "quarantine_share", "schema_drift")
     }
     gold = {key.asset_key.to_user_string() for key in graph.asset_check_keys if key.asset_key.path[0] == "gold"}
     assert gold == {asset for asset in ASSETS if asset.startswith("gold/")}, "each gold table has a data test"
@@ -61,7 +62,7 @@ def test_groups_are_layers_and_bronze_alone_is_partitioned(clean_environment: Pa
     for key in graph.executable_asset_keys:
         node = graph.get(key)
         assert node.group_name == key.path[0]
-        assert node.is_partitioned == (key.path[0] == "bronze")
+        assert node.is_partitioned == (key.to_user_string() in BRONZE)
 
 
 def test_gold_hangs_on_silver_and_silver_on_bronze(clean_environment: Path) -> None:

@@ -1,12 +1,13 @@
-"""Asset checks on bronze: completeness, valid hour, plausible limits, quarantine share.
+"""Asset checks on bronze: completeness, valid hour, plausible limits, quarantine share, schema drift.
 
-Each looks at the hours of its run; run by itself, at the last day of the grid. What must not reach
-silver blocks: a row outside its partition or outside the plausible limits. A missing place does not:
-what came is good, and the check names what is missing.
+Each looks at the hours of its run; run by itself, at the last day of the grid. Drift looks at a day at least.
+What must not reach silver blocks: a row outside its partition or outside the plausible limits. A missing place
+does not: what came is good, and the check names what is missing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -18,12 +19,21 @@ from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_
 from weather_dagster.locations import Location
 from weather_dagster.partitions import POOL, window_hours
 from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource, WeatherApiResource
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Source
+from weather_dagster.weather_api.known_fields import KNOWN_FIELDS
 from weather_dagster.weather_api.openweather_reading import CURRENT_TOLERANCE
 
 READING_TOLERANCE = CURRENT_TOLERANCE
 """How far before its hour a reading may lie: the widest tolerance that an endpoint declares."""
 MAX_QUARANTINE_SHARE = 0.01
+DRIFT_HOURS = HOUR * 24
+"""The least that the drift check looks at: an hour of a few places says little of a field."""
+DRIFT_BASELINE = HOUR * 24 * 7
+"""What is compared with: the last week before, of which a source has rows."""
+DRIFT_MIN_ROWS = 24
+"""A field that fewer rows lack, or that is told by fewer rows of the baseline, is not called vanished."""
+DRIFT_MIN_SHARE = 0.9
+"""A field that a smaller share of the baseline has is rare, as rain or gusts are, and never vanishes."""
 EXAMPLES = 10
 """How many offending rows the metadata of a check shows."""
 
@@ -125,7 +135,7 @@ def plausible_limits(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Locat
 
 
 def quarantine_share(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
-    """Whether few records were turned away. Always WARN: the good rows are good."""
+    """Whether few records lie in quarantine unresolved. Always WARN: the good rows are good."""
     ((kept,),) = store.query(
         f"select count(*) from bronze.{dataset.name} where {dataset.partition_column} between ? and ?",
         [hours.first, hours.last],
@@ -134,7 +144,7 @@ def quarantine_share(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Locat
         """
         select reason, count(*), min(message)
         from bronze.quarantine
-        where dataset = ? and hour_utc between ? and ?
+        where dataset = ? and hour_utc between ? and ? and resolved_load_id is null
         group by reason
         order by reason
         """,
@@ -151,9 +161,61 @@ def quarantine_share(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Locat
     )
 
 
+def schema_drift(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
+    """Whether payloads still have the fields they had. Always WARN; fields that nobody documents are only counted."""
+    hours = HourRange(min(hours.first, hours.last - DRIFT_HOURS + HOUR), hours.last)
+    unknown, vanished = [], []
+    for source, fields in sorted(store.payload_fields(dataset, hours).items()):
+        known = KNOWN_FIELDS.get(source.endpoint, frozenset())
+        unknown += [
+            {"endpoint": source.endpoint, "field": path, "rows": count, "of": fields.rows}
+            for path, count in fields.counts.most_common()
+            if path not in known
+        ]
+        if fields.rows >= DRIFT_MIN_ROWS:
+            vanished += [
+                {"provider": source.provider, "endpoint": source.endpoint, "field": path, "had_it": f"{share:.0%}"}
+                for path, share in _usual_fields(store, dataset, source, hours.first).items()
+                if path in known and path not in fields.counts
+            ]
+    named = ", ".join(f"{v['field']} from {v['endpoint']}" for v in vanished[:EXAMPLES])
+    return Outcome(
+        passed=not vanished,
+        description=(f"fields that were usual are gone: {named}" if vanished else "no usual field is gone")
+        + (f"; {len(unknown)} unknown fields" if unknown else ""),
+        metadata={
+            "hours": str(hours),
+            "unknown_fields": len(unknown),
+            "vanished_fields": len(vanished),
+            **_table("unknown", unknown),
+            **_table("vanished", vanished),
+        },
+        severity=dg.AssetCheckSeverity.WARN,
+    )
+
+
+def _usual_fields(store: DuckDBWarehouse, dataset: Dataset, source: Source, before: datetime) -> dict[str, float]:
+    """Fields that nearly every earlier row of a source has, and their share."""
+    ((last,),) = store.query(
+        f"""
+        select max({dataset.partition_column}) from bronze.{dataset.name}
+        where provider = ? and endpoint = ? and {dataset.partition_column} < ?
+        """,
+        [*source, before],
+    )
+    if last is None:
+        return {}
+    earlier = store.payload_fields(dataset, HourRange(last - DRIFT_BASELINE + HOUR, last), source)[source]
+    if earlier.rows < DRIFT_MIN_ROWS:
+        return {}
+    shares = {path: count / earlier.rows for path, count in sorted(earlier.counts.items())}
+    return {path: share for path, share in shares.items() if share >= DRIFT_MIN_SHARE}
+
+
 BLOCKING = {"valid_hour_in_partition", "plausible_limits"}
 CHECKS: dict[str, Callable[[DuckDBWarehouse, Dataset, Sequence[Location], HourRange], Outcome]] = {
-    check.__name__: check for check in (completeness, valid_hour_in_partition, plausible_limits, quarantine_share)
+    check.__name__: check
+    for check in (completeness, valid_hour_in_partition, plausible_limits, quarantine_share, schema_drift)
 }
 
 

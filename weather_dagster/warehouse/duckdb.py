@@ -4,14 +4,18 @@ DuckDB locks its file for a whole process, readers included: open late, close ea
 that another process holds, and never keep a connection across a call to dbt.
 """
 
+import dataclasses
+import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -74,9 +78,29 @@ create table if not exists bronze.quarantine (
     contract_version bigint not null,
     quarantined_at_utc timestamptz not null,
     run_id varchar not null,
-    load_id bigint not null
+    load_id bigint not null,
+    resolved_load_id bigint
+);
+create table if not exists bronze.api_calls (
+    call_id varchar primary key,
+    provider varchar not null,
+    product varchar not null,
+    endpoint varchar not null,
+    dataset varchar,
+    location_ids varchar,
+    first_hour_utc timestamptz,
+    last_hour_utc timestamptz,
+    weight double not null,
+    status integer,
+    outcome varchar not null,
+    seconds double not null,
+    asked_at_utc timestamptz not null,
+    run_id varchar not null
 );
 """
+"""``bronze.quarantine.resolved_load_id``: the landing that settled the entry, null as long as it is open.
+``bronze.api_calls``: the copy of the call ledger; ``location_ids`` comma separated; a call that is for no
+dataset, such as a search for a place, has none, nor hours."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +111,37 @@ class Landed:
     """None when the store held everything already: nothing was written then."""
     rows_added: int
     quarantined: int
+    resolved: int = 0
+    """Entries of the quarantine that it settled."""
+
+
+@dataclass(frozen=True)
+class QuarantineKey:
+    """What identifies an entry of bronze.quarantine: coming again, it is kept once, open or resolved."""
+
+    dataset: str
+    provider: str
+    location_id: str
+    hour_utc: datetime
+    reason: str
+    field: str | None
+    payload_hash: str
+
+
+class Source(NamedTuple):
+    """Who answered, and where."""
+
+    provider: str
+    endpoint: str
+
+
+@dataclass
+class PayloadFields:
+    """Which fields the payloads of a source hold."""
+
+    rows: int = 0
+    counts: Counter[str] = dataclass_field(default_factory=Counter)
+    """Rows by path, two levels deep, such as ``main.temp``; in a list the first element counts. Null is absent."""
 
 
 def _table_ddl(dataset: Dataset) -> str:
@@ -121,6 +176,7 @@ class DuckDBWarehouse:
         hours: HourRange,
         run_id: str,
         now: datetime,
+        resolved: Sequence[QuarantineKey] = (),
     ) -> Landed:
         """Land the records of a range in one transaction: new readings and new versions, nothing twice.
 
@@ -130,6 +186,7 @@ class DuckDBWarehouse:
 
         Args:
             records: schema ``dataset.arrow_schema``; of several rows for one reading one is kept.
+            resolved: entries of the quarantine that this landing settles.
         """
         connection = self.connection
         connection.begin()
@@ -137,8 +194,9 @@ class DuckDBWarehouse:
             ((load_id,),) = self.query("select coalesce(max(load_id), 0) + 1 from bronze.loads")
             rows_added = self._insert_records(dataset, records, hours, run_id, load_id, now)
             quarantined = self._insert_rejections(rejections, run_id, load_id, now)
+            settled = self._resolve(resolved, load_id)
             places_changed = self._upsert_locations(locations, load_id)
-            if not (rows_added or quarantined or places_changed):
+            if not (rows_added or quarantined or settled or places_changed):
                 connection.rollback()
                 return Landed(None, 0, 0)
             connection.execute(
@@ -159,7 +217,52 @@ class DuckDBWarehouse:
         except BaseException:
             connection.rollback()
             raise
-        return Landed(load_id, rows_added, quarantined)
+        return Landed(load_id, rows_added, quarantined, settled)
+
+    def record_calls(self, calls: pa.Table) -> int:
+        """Copy finished calls of the ledger; what is there already, by ``call_id``, stays as it is.
+
+        Args:
+            calls: schema ``CALLS_SCHEMA``, each ``call_id`` once.
+
+        Returns:
+            How many were new.
+        """
+        names = ", ".join(CALLS_SCHEMA.names)
+        sql = f"""
+            insert into bronze.api_calls ({names})
+            select {names} from calls anti join bronze.api_calls using (call_id)
+        """
+        with self.registered("calls", calls.select(CALLS_SCHEMA.names).cast(CALLS_SCHEMA)):
+            ((rows,),) = self.query(sql)
+        return int(rows)
+
+    def payload_fields(
+        self, dataset: Dataset, hours: HourRange, source: Source | None = None
+    ) -> dict[Source, PayloadFields]:
+        """Which fields the payloads of these hours hold, by source; of one source where it is given."""
+        # Payloads of one structure are taken together: some hundred structures stand for any number of rows.
+        structures = self.query(
+            f"""
+            select provider, endpoint, json_structure(payload)::varchar, count(*)
+            from bronze.{dataset.name}
+            where {dataset.partition_column} between $first and $last
+                and ($provider is null or (provider = $provider and endpoint = $endpoint))
+            group by all
+            """,
+            {
+                "first": hours.first,
+                "last": hours.last,
+                "provider": source and source.provider,
+                "endpoint": source and source.endpoint,
+            },
+        )
+        found: dict[Source, PayloadFields] = {}
+        for provider, endpoint, structure, rows in structures:
+            fields = found.setdefault(Source(provider, endpoint), PayloadFields())
+            fields.rows += rows
+            fields.counts.update(dict.fromkeys(_paths(json.loads(structure)), rows))
+        return found
 
     def _insert_records(
         self, dataset: Dataset, records: pa.Table, hours: HourRange, run_id: str, load_id: int, now: datetime
@@ -190,7 +293,7 @@ class DuckDBWarehouse:
             semi join new using (row_index)
         """
         indexed = records.append_column("row_index", pa.array(range(records.num_rows), pa.int64()))
-        with self._registered("records", indexed):
+        with self.registered("records", indexed):
             ((rows,),) = self.query(sql, [hours.first, hours.end, now, run_id, load_id])
         return int(rows)
 
@@ -201,7 +304,7 @@ class DuckDBWarehouse:
         sql = """
             insert into bronze.quarantine
             select distinct dataset, provider, endpoint, location_id, hour_utc, reason, field, message,
-                payload, payload_hash, ?::bigint, ?::timestamptz, ?, ?::bigint
+                payload, payload_hash, ?::bigint, ?::timestamptz, ?, ?::bigint, null::bigint
             from rejections
             anti join bronze.quarantine as kept
                 on kept.dataset = rejections.dataset
@@ -212,8 +315,29 @@ class DuckDBWarehouse:
                 and kept.field is not distinct from rejections.field
                 and kept.payload_hash = rejections.payload_hash
         """
-        with self._registered("rejections", table):
+        with self.registered("rejections", table):
             ((rows,),) = self.query(sql, [CONTRACT_VERSION, now, run_id, load_id])
+        return int(rows)
+
+    def _resolve(self, entries: Sequence[QuarantineKey], load_id: int) -> int:
+        if not entries:
+            return 0
+        table = pa.Table.from_pylist([vars(e) for e in entries], schema=_QUARANTINE_KEY_SCHEMA)
+        sql = """
+            update bronze.quarantine as kept
+            set resolved_load_id = ?::bigint
+            from settled
+            where kept.resolved_load_id is null
+                and kept.dataset = settled.dataset
+                and kept.provider = settled.provider
+                and kept.location_id = settled.location_id
+                and kept.hour_utc = settled.hour_utc
+                and kept.reason = settled.reason
+                and kept.field is not distinct from settled.field
+                and kept.payload_hash = settled.payload_hash
+        """
+        with self.registered("settled", table):
+            ((rows,),) = self.query(sql, [load_id])
         return int(rows)
 
     def _upsert_locations(self, locations: Sequence[Location], load_id: int) -> int:
@@ -226,12 +350,13 @@ class DuckDBWarehouse:
                 select location_id, name, country, latitude, longitude, time_zone from bronze.locations
             )
         """
-        with self._registered("places", table):
+        with self.registered("places", table):
             ((rows,),) = self.query(sql, [load_id])
         return int(rows)
 
     @contextmanager
-    def _registered(self, name: str, table: pa.Table) -> Iterator[None]:
+    def registered(self, name: str, table: pa.Table) -> Iterator[None]:
+        """Let SQL name an Arrow table for a while."""
         self.connection.register(name, table)
         yield
         # Not after a failure: the aborted transaction would refuse it and hide the cause. The roll-back drops it.
@@ -245,6 +370,22 @@ _REJECTION_SCHEMA = pa.schema(
         **dict.fromkeys(("reason", "field", "message", "payload", "payload_hash"), pa.string()),
     }
 )
+_QUARANTINE_KEY_SCHEMA = pa.schema(
+    [_REJECTION_SCHEMA.field(f.name) for f in dataclasses.fields(QuarantineKey)],
+)
+CALLS_SCHEMA = pa.schema(
+    {
+        **dict.fromkeys(("call_id", "provider", "product", "endpoint", "dataset", "location_ids"), pa.string()),
+        **dict.fromkeys(("first_hour_utc", "last_hour_utc"), pa.timestamp("s", "UTC")),
+        "weight": pa.float64(),
+        "status": pa.int32(),
+        "outcome": pa.string(),
+        "seconds": pa.float64(),
+        "asked_at_utc": pa.timestamp("us", "UTC"),
+        "run_id": pa.string(),
+    }
+)
+"""What ``record_calls`` takes: the columns of bronze.api_calls."""
 _LOCATION_SCHEMA = pa.schema(
     {
         **dict.fromkeys(("id", "name", "country"), pa.string()),
@@ -252,6 +393,18 @@ _LOCATION_SCHEMA = pa.schema(
         "time_zone": pa.string(),
     }
 )
+
+
+def _paths(structure: Any) -> Iterator[str]:
+    """Paths of a payload's structure, in which null stands as the type ``NULL``."""
+    for name, inner in structure.items() if isinstance(structure, dict) else ():
+        if inner == "NULL":
+            continue
+        yield name
+        if isinstance(inner, list) and inner:
+            inner = inner[0]
+        if isinstance(inner, dict):
+            yield from (f"{name}.{below}" for below, kind in inner.items() if kind != "NULL")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Bronze checks on a real DuckDB file: what passes, what fails, and what the person is told."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from weather_dagster.checks.bronze import (
     completeness,
     plausible_limits,
     quarantine_share,
+    schema_drift,
     valid_hour_in_partition,
 )
 from weather_dagster.datasets import AIR_QUALITY, DATASETS, FORECASTS, OBSERVATIONS
-from weather_dagster.hours import HOUR
+from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from weather_dagster_tests.warehouse.test_duckdb import DAY, PLACES, START, land, observation, rejection
 
@@ -115,3 +117,99 @@ def test_only_what_must_not_reach_silver_blocks() -> None:
     assert {"valid_hour_in_partition", "plausible_limits"} == BLOCKING
     assert set(CHECKS) > BLOCKING
     assert len(DATASETS) == 3
+
+
+def with_payload(store: DuckDBWarehouse, payload: object, where: str = "true") -> None:
+    store.connection.execute(f"update bronze.observations set payload = ? where {where}", [json.dumps(payload)])
+
+
+WEEK = HourRange(START, START + 6 * 24 * HOUR + 23 * HOUR)
+NEXT_DAY = HourRange(WEEK.end, WEEK.end + 23 * HOUR)
+RECORD = {"dt": 1, "main": {"temp": 7.5, "humidity": 70}, "weather": [{"id": 800}], "wind": {"speed": 3, "gust": 5}}
+
+
+@pytest.fixture
+def eight_days(store: DuckDBWarehouse) -> DuckDBWarehouse:
+    """The store with a week of records as documented, and the day after it."""
+    hours = HourRange(START, NEXT_DAY.last)
+    land(store, [observation(hour, 10.0, place=place.id) for hour in hours for place in PLACES[:2]], hours=hours)
+    with_payload(store, RECORD)
+    return store
+
+
+def test_documented_payloads_show_no_drift(eight_days: DuckDBWarehouse) -> None:
+    outcome = schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY)
+    assert outcome.passed
+    assert outcome.metadata["unknown_fields"] == outcome.metadata["vanished_fields"] == 0
+
+
+def test_unknown_fields_are_counted_by_endpoint_and_fail_nothing(eight_days: DuckDBWarehouse) -> None:
+    grown = RECORD | {"uv": 3, "wind": {"speed": 3, "gust": 5, "lull": 1}}
+    with_payload(eight_days, grown, f"valid_hour_utc >= '{NEXT_DAY.first}' and location_id = 'lyon'")
+    outcome = schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY)
+    assert outcome.passed
+    assert outcome.description == "no usual field is gone; 2 unknown fields"
+    assert {(r.data["endpoint"], r.data["field"], r.data["rows"]) for r in outcome.metadata["unknown"].records} == {
+        ("/data/2.5/history/city", "uv", 24),
+        ("/data/2.5/history/city", "wind.lull", 24),
+    }
+
+
+@pytest.mark.parametrize("wind", [{"gust": 5}, {"speed": None, "gust": 5}])
+def test_a_usual_field_that_no_payload_has_any_more_warns_with_endpoint_and_field(
+    eight_days: DuckDBWarehouse, wind: dict[str, object]
+) -> None:
+    with_payload(eight_days, RECORD | {"wind": wind}, f"valid_hour_utc >= '{NEXT_DAY.first}'")
+    outcome = schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY)
+    assert (outcome.passed, outcome.severity) == (False, AssetCheckSeverity.WARN)
+    assert outcome.description == "fields that were usual are gone: wind.speed from /data/2.5/history/city"
+    (row,) = outcome.metadata["vanished"].records
+    assert row.data["provider"] == "simulator"
+
+
+def test_a_field_that_one_payload_still_has_is_not_gone(eight_days: DuckDBWarehouse) -> None:
+    hours = f"valid_hour_utc >= '{NEXT_DAY.first}'"
+    with_payload(eight_days, RECORD | {"wind": {}}, f"{hours} and valid_hour_utc < '{NEXT_DAY.last}'")
+    assert schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY).passed
+
+
+def test_a_field_that_was_never_usual_cannot_vanish(eight_days: DuckDBWarehouse) -> None:
+    calm = RECORD | {"wind": {"speed": 3}}
+    with_payload(eight_days, calm, f"hour(valid_hour_utc) % 8 = 0 or valid_hour_utc >= '{NEXT_DAY.first}'")
+    assert schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY).passed
+
+
+def test_an_hourly_run_looks_at_its_last_day_and_too_few_rows_say_nothing(eight_days: DuckDBWarehouse) -> None:
+    with_payload(eight_days, RECORD | {"wind": {}}, f"valid_hour_utc >= '{NEXT_DAY.first}'")
+    last_hour = HourRange(NEXT_DAY.last, NEXT_DAY.last)
+    assert not schema_drift(eight_days, OBSERVATIONS, PLACES, last_hour).passed
+    eight_days.connection.execute(
+        "delete from bronze.observations where valid_hour_utc >= ? and hour(valid_hour_utc) % 3 > 0", [NEXT_DAY.first]
+    )
+    assert schema_drift(eight_days, OBSERVATIONS, PLACES, last_hour).passed
+
+
+def test_a_source_without_an_earlier_row_has_lost_nothing(eight_days: DuckDBWarehouse) -> None:
+    eight_days.connection.execute("delete from bronze.observations where valid_hour_utc < ?", [NEXT_DAY.first])
+    assert schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY).passed
+
+
+def test_after_a_gap_the_fields_of_the_last_rows_before_it_still_count(eight_days: DuckDBWarehouse) -> None:
+    eight_days.connection.execute(
+        """
+        update bronze.observations
+        set valid_hour_utc = valid_hour_utc + interval 100 day, payload = '{"dt": 1}'
+        where valid_hour_utc >= ?
+        """,
+        [NEXT_DAY.first],
+    )
+    later = HourRange(NEXT_DAY.first + 2400 * HOUR, NEXT_DAY.last + 2400 * HOUR)
+    outcome = schema_drift(eight_days, OBSERVATIONS, PLACES, later)
+    gone = [row.data["field"] for row in outcome.metadata["vanished"].records]
+    assert gone == ["main", "main.humidity", "main.temp", "weather", "weather.id", "wind", "wind.gust", "wind.speed"]
+
+
+def test_entries_that_a_re_drive_resolved_no_longer_count(store: DuckDBWarehouse) -> None:
+    land(store, [], rejections=(rejection(),))
+    store.connection.execute("update bronze.quarantine set resolved_load_id = 3")
+    assert quarantine_share(store, OBSERVATIONS, PLACES, DAY).passed

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "demo", "backfill", "ingest", "report", "dev", "simulator", "simulator serve", "locations", "locations list",
     "locations search", "locations check", "budget", "doctor",
+    "quarantine", "quarantine list", "quarantine redrive",
 )  # fmt: skip
 RUN = CliRunner()
 

@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from weather_dagster.datasets import (
@@ -19,7 +20,14 @@ from weather_dagster.datasets import (
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location, load_locations
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Landed, open_warehouse
+from weather_dagster.warehouse.duckdb import (
+    CALLS_SCHEMA,
+    DuckDBWarehouse,
+    Landed,
+    QuarantineKey,
+    Source,
+    open_warehouse,
+)
 from weather_dagster_tests.records import to_arrow
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -45,9 +53,18 @@ def land(
     rejections: tuple[Rejection, ...] = (),
     places: tuple[Location, ...] = PLACES,
     hours: HourRange = DAY,
+    resolved: tuple[QuarantineKey, ...] = (),
 ) -> Landed:
     return store.land(
-        dataset, to_arrow(dataset, rows), rejections, places, provider="simulator", hours=hours, run_id="r", now=START
+        dataset,
+        to_arrow(dataset, rows),
+        rejections,
+        places,
+        provider="simulator",
+        hours=hours,
+        run_id="r",
+        now=START,
+        resolved=resolved,
     )
 
 
@@ -205,3 +222,71 @@ def test_a_home_that_cannot_be_written_is_named_with_its_settings(tmp_path: Path
         open_warehouse(tmp_path / "file" / "w.duckdb"),
     ):
         pass
+
+
+def call(call_id: str, **values: object) -> dict[str, object]:
+    return {
+        "call_id": call_id, "provider": "openweather", "product": "free", "endpoint": "/data/2.5/weather",
+        "dataset": "observations", "location_ids": "lyon,oslo", "first_hour_utc": START, "last_hour_utc": START,
+        "weight": 1.0, "status": 200, "outcome": "answered", "seconds": 0.25, "asked_at_utc": START, "run_id": "r",
+        **values,
+    }  # fmt: skip
+
+
+def test_calls_of_the_ledger_are_copied_once(tmp_path: Path) -> None:
+    search = call("b", dataset=None, location_ids=None, first_hour_utc=None, last_hour_utc=None, status=None)
+    with open_warehouse(tmp_path / "w.duckdb") as store:
+        assert store.record_calls(pa.Table.from_pylist([call("a"), search], CALLS_SCHEMA)) == 2
+        assert store.record_calls(pa.Table.from_pylist([call("a", weight=9.0), call("c")], CALLS_SCHEMA)) == 1
+        calls = store.query("select call_id, weight, status, asked_at_utc from bronze.api_calls order by call_id")
+    assert calls == [("a", 1.0, 200, START), ("b", 1.0, None, START), ("c", 1.0, 200, START)]
+
+
+def settled(**values: object) -> QuarantineKey:
+    told = rejection()
+    names = ("provider", "location_id", "reason", "field", "payload_hash")
+    key = {"dataset": told.dataset, "hour_utc": START} | {name: getattr(told, name) for name in names} | values
+    return QuarantineKey(**key)  # type: ignore[arg-type]
+
+
+def test_a_landing_settles_the_entries_it_is_told_and_no_other(tmp_path: Path) -> None:
+    with open_warehouse(tmp_path / "w.duckdb") as store:
+        land(store, [], rejections=(rejection("{}"), rejection('{"other": 1}')))
+        landed = land(store, [observation(START, 10.0)], resolved=(settled(),))
+        assert landed == Landed(2, 1, 0, 1)
+        assert store.query("select payload, resolved_load_id from bronze.quarantine order by payload desc") == [
+            ("{}", 2),
+            ('{"other": 1}', None),
+        ]
+        assert land(store, [], resolved=(settled(),)) == Landed(None, 0, 0), "settled before"
+        assert land(store, [], rejections=(rejection("{}"),)) == Landed(None, 0, 0), "kept once, resolved or not"
+
+
+def test_an_entry_is_open_again_when_its_landing_fails(tmp_path: Path) -> None:
+    with open_warehouse(tmp_path / "w.duckdb") as store:
+        land(store, [], rejections=(rejection(),))
+        broken = PLACES[0].model_copy(update={"name": None})
+        with pytest.raises(Exception, match="NOT NULL"):
+            land(store, [observation(START, 10.0)], places=(broken,), resolved=(settled(),))
+        assert store.query("select count(*) from bronze.quarantine where resolved_load_id is null") == [(1,)]
+        assert store.query("select count(*) from bronze.observations") == [(0,)]
+
+
+def test_fields_of_payloads_are_counted_by_source_two_levels_deep(tmp_path: Path) -> None:
+    payloads = [
+        '{"a": 1, "b": {"c": 2.5, "d": {"e": 1}}}',
+        '{"a": null, "b": {"c": null}}',
+        '{"w": [{"id": 1}], "n": []}',
+    ]
+    with open_warehouse(tmp_path / "w.duckdb") as store:
+        land(store, [(*row[:-3], text, text, 1) for row, text in zip(map(lyon_at, DAY), payloads, strict=False)])
+        (fields,) = store.payload_fields(OBSERVATIONS, DAY).values()
+        assert fields.rows == 3
+        assert fields.counts == {"a": 1, "b": 2, "b.c": 1, "b.d": 1, "w": 1, "w.id": 1, "n": 1}
+        source = Source("simulator", "/data/2.5/history/city")
+        assert store.payload_fields(OBSERVATIONS, HourRange(START, START), source)[source].rows == 1
+        assert store.payload_fields(OBSERVATIONS, DAY, Source("simulator", "/elsewhere")) == {}
+
+
+def lyon_at(hour: datetime) -> tuple[object, ...]:
+    return observation(hour, 10.0)

@@ -1,0 +1,50 @@
+"""The quarantine as an asset: its materialization drives the open records again. Nothing hangs on it.
+
+Rows that land here reach silver in the same run or the next: increments follow loads, in whatever order.
+"""
+
+import dataclasses
+
+import dagster as dg
+
+from weather_dagster.assets.bronze import OWNERS, bronze_key
+from weather_dagster.datasets import DATASETS, REASON_HELP, RejectionReason
+from weather_dagster.failures import failing_clearly
+from weather_dagster.hours import utc_now
+from weather_dagster.partitions import POOL
+from weather_dagster.quarantine import redrive, summary
+from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource
+from weather_dagster.weather_api.providers import known_endpoints
+
+
+@dg.asset(
+    key=["bronze", "quarantine"],
+    description="Records and values that were turned away, with reason and payload. A run reads the open ones again "
+    "with the contracts of today, without calling a provider, and lands what is good now.",
+    group_name="bronze",
+    owners=OWNERS,
+    kinds={"python", "duckdb"},
+    tags={"layer": "bronze", "domain": "weather"},
+    metadata={"dagster/table_name": "bronze.quarantine"},
+    deps=[bronze_key(dataset) for dataset in DATASETS.values()],
+    pool=POOL,
+)
+def quarantine(
+    context: dg.AssetExecutionContext, places: LocationsResource, warehouse: DuckDBWarehouseResource
+) -> dg.MaterializeResult[None]:
+    """Drive the open records again and count what is there."""
+    with failing_clearly(), warehouse.warehouse() as store:
+        driven = redrive(store, known_endpoints(), places.locations(), run_id=context.run.run_id, now=utc_now())
+        counts = summary(store)
+    table = [
+        dg.TableRecord({**dataclasses.asdict(count), "meaning": REASON_HELP[RejectionReason(count.reason)]})
+        for count in counts
+    ]
+    return dg.MaterializeResult(
+        metadata={
+            "open": sum(count.open for count in counts),
+            "resolved": sum(count.resolved for count in counts),
+            **dataclasses.asdict(driven),
+            **({"by_dataset_and_reason": dg.MetadataValue.table(table)} if table else {}),
+        }
+    )

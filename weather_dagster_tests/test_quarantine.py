@@ -1,0 +1,317 @@
+"""Driving the quarantine again: stored payloads, a real DuckDB file, the contracts and limits of today, no provider."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weather_dagster import quantities
+from weather_dagster.datasets import AIR_QUALITY, FORECASTS, OBSERVATIONS, Dataset, DatasetName, RejectionReason
+from weather_dagster.hours import HOUR, HourRange
+from weather_dagster.locations import Location
+from weather_dagster.quarantine import EXCERPT, Count, Redriven, entries, redrive, summary
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Landed, open_warehouse
+from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
+from weather_dagster.weather_api.openweather import plans
+from weather_dagster.weather_api.records import Answer
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+DAY = HourRange(START, START + 23 * HOUR)
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+LYON = Location(id="lyon", name="Lyon", latitude=45.75, longitude=4.85, time_zone="Europe/Paris")
+OSLO = Location(id="oslo", name="Oslo", latitude=59.91, longitude=10.75, time_zone="Europe/Oslo")
+ENDPOINTS = tuple(dict.fromkeys(e for plan in plans(None).values() for e in plan.endpoints))
+HISTORY, CURRENT, AIR = "/data/2.5/history/city", "/data/2.5/weather", "/data/2.5/air_pollution/history"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DuckDBWarehouse]:
+    with open_warehouse(tmp_path / "warehouse.duckdb") as warehouse:
+        yield warehouse
+
+
+def endpoint(path: str) -> Endpoint:
+    return next(e for e in ENDPOINTS if e.path == path)
+
+
+def record(hour: int = 0, temp: Any = 7.5, **blocks: Any) -> dict[str, Any]:
+    """A weather record of an hour of the day."""
+    return {
+        "dt": int((START + hour * HOUR).timestamp()),
+        "main": {"temp": temp, "pressure": 1012, "humidity": 70},
+        "weather": [{"id": 802}],
+        "wind": {"speed": 3},
+        "clouds": {"all": 40},
+        **blocks,
+    }
+
+
+def fetch(
+    store: DuckDBWarehouse,
+    *records: Any,
+    path: str = HISTORY,
+    place: Location = LYON,
+    hours: HourRange = DAY,
+    document: Any = None,
+) -> Landed:
+    """Land what an answer of these records brings, as fetching it would."""
+    call = ApiCall(endpoint(path), (place,), hours)
+    (answer,) = call.read(document or {"list": list(records)}, "openweather")
+    rows, rejections = answer.finish()
+    dataset = call.endpoint.dataset
+    return store.land(dataset, rows, rejections, [place], provider="openweather", hours=hours, run_id="fetch", now=NOW)
+
+
+def again(store: DuckDBWarehouse, places: Sequence[Location] = (LYON, OSLO), **how: Any) -> Redriven:
+    return redrive(store, ENDPOINTS, places, run_id="redrive", now=NOW, **how)
+
+
+def temperatures(store: DuckDBWarehouse, dataset: Dataset = OBSERVATIONS) -> list[float | None]:
+    """Of the newest version of each reading."""
+    rows = store.query(
+        f"""
+        select arg_max_null(temperature_c, load_id) from bronze.{dataset.name}
+        group by {", ".join(dataset.version_key)} order by {dataset.partition_column}
+        """
+    )
+    return [value for (value,) in rows]
+
+
+def open_reasons(store: DuckDBWarehouse) -> list[str]:
+    return [entry.reason for entry in entries(store, limit=100)]
+
+
+def widen_temperature(patch: pytest.MonkeyPatch) -> None:
+    """A fix: warmer air than before is plausible."""
+    wider = dataclasses.replace(quantities.TEMPERATURE, upper=80)
+    weather = tuple(wider if q is quantities.TEMPERATURE else q for q in OBSERVATIONS.quantities)
+    patch.setattr(Answer, "_implausible", _with_quantities(weather))
+
+
+def _with_quantities(weather: tuple[quantities.Quantity, ...]) -> Any:
+    judge = Answer._implausible
+
+    def implausible(self: Answer, numbers: Any) -> Any:
+        widened = dataclasses.replace(self.dataset, quantities=weather)
+        mine, self.dataset = self.dataset, widened
+        try:
+            return judge(self, numbers)
+        finally:
+            self.dataset = mine
+
+    return implausible
+
+
+def test_a_record_that_a_fixed_contract_takes_lands_and_its_entry_is_resolved(
+    store: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(store, record(0), record(1, temp=65))
+    assert temperatures(store) == [7.5, None]
+    widen_temperature(monkeypatch)
+    assert again(store) == Redriven(tried=1, landed=1, rows_added=1)
+    assert temperatures(store) == [7.5, 65]
+    assert store.query("select reason, field, contract_version, load_id, resolved_load_id from bronze.quarantine") == [
+        ("implausible_value", "temperature_c", 1, 1, 2)
+    ]
+    assert store.query("select run_id, rows_added, provider from bronze.loads where load_id = 2") == [
+        ("redrive", 1, "openweather")
+    ]
+
+
+def test_without_a_fix_nothing_is_written_and_everything_stays_open(store: DuckDBWarehouse) -> None:
+    fetch(store, record(0, temp="warm"), record(1, temp=65), record(2, temp=99))
+    assert again(store) == Redriven(tried=3, still_rejected=3)
+    assert store.query("select count(*), max(load_id) from bronze.loads") == [(1, 1)]
+    assert len(open_reasons(store)) == 3
+
+
+def test_nothing_is_tried_when_nothing_is_open(store: DuckDBWarehouse) -> None:
+    fetch(store, record(0))
+    assert again(store) == Redriven()
+
+
+def test_a_whole_record_that_reads_well_now_lands(store: DuckDBWarehouse) -> None:
+    fetch(store, record(0), record(1, temp="warm"))
+    # The fix: what stands in the store is what a contract of today takes.
+    store.connection.execute("update bronze.quarantine set payload = replace(payload, '\"warm\"', '9')")
+    assert again(store) == Redriven(tried=1, landed=1, rows_added=1)
+    assert temperatures(store) == [7.5, 9]
+    assert again(store) == Redriven()
+
+
+def test_a_value_that_is_still_implausible_stays_in_quarantine_while_the_rest_of_its_record_lands(
+    store: DuckDBWarehouse,
+) -> None:
+    fetch(store, record(1, temp="warm"))
+    store.connection.execute("update bronze.quarantine set payload = replace(payload, '\"warm\"', '99')")
+    assert again(store) == Redriven(tried=1, landed=1, rows_added=1)
+    assert temperatures(store) == [None]
+    assert open_reasons(store) == ["implausible_value"]
+
+
+def test_of_two_values_of_a_record_the_healed_one_lands_alone(
+    store: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(store, record(1, temp=65, wind={"speed": 500}))
+    widen_temperature(monkeypatch)
+    assert again(store) == Redriven(tried=1, landed=1, rows_added=1)
+    assert store.query(
+        "select temperature_c, wind_speed_ms, rejected_fields from bronze.observations where load_id=2"
+    ) == [(65, None, "wind_speed_ms")]
+    assert [e.field for e in entries(store, limit=9)] == ["wind_speed_ms"]
+
+
+def test_an_older_payload_never_replaces_a_later_good_row(
+    store: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(store, record(1, temp=65))
+    fetch(store, record(1, temp=21))
+    widen_temperature(monkeypatch)
+    assert again(store) == Redriven(tried=1, superseded=1)
+    assert temperatures(store) == [21]
+    assert open_reasons(store) == []
+
+
+def test_a_later_good_row_settles_an_entry_without_any_fix(store: DuckDBWarehouse) -> None:
+    fetch(store, record(1, temp=65))
+    fetch(store, record(1, temp=21))
+    assert again(store) == Redriven(tried=1, superseded=1)
+
+
+def test_a_later_row_in_which_the_field_is_nulled_too_settles_nothing(store: DuckDBWarehouse) -> None:
+    fetch(store, record(1, temp=65))
+    fetch(store, record(1, temp=70, pressure=1))
+    assert again(store) == Redriven(tried=2, still_rejected=2)
+
+
+def test_of_several_payloads_of_a_reading_the_newest_lands_and_settles_the_others(
+    store: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for temp in (65, 67, 66):
+        fetch(store, record(1, temp=temp))
+    widen_temperature(monkeypatch)
+    assert again(store) == Redriven(tried=3, landed=1, superseded=2, rows_added=1)
+    assert temperatures(store) == [66]
+    assert open_reasons(store) == []
+
+
+def test_the_loser_of_a_conflict_stays_open_and_never_replaces_the_winner(store: DuckDBWarehouse) -> None:
+    fetch(store, record(1, temp=20), record(1, temp=21))
+    assert again(store) == Redriven(tried=1, still_rejected=1)
+    assert temperatures(store) == [21]
+    assert open_reasons(store) == ["conflicting"]
+
+
+def test_a_record_of_another_place_does_not_land_for_the_place_that_was_asked_for(store: DuckDBWarehouse) -> None:
+    air = {"dt": record(1)["dt"], "main": {"aqi": 2}, "components": {"co": 200}}
+    broken = {**air, "dt": record(2)["dt"], "components": {"co": "much"}}
+    fetch(store, path=AIR, document={"coord": {"lat": 10, "lon": 10}, "list": [air, broken]})
+    assert sorted(open_reasons(store)) == ["contract", "other_place"]
+    store.connection.execute("update bronze.quarantine set payload = replace(payload, '\"much\"', '9')")
+    assert again(store) == Redriven(tried=2, still_rejected=2)
+    assert store.query("select count(*) from bronze.air_quality") == [(0,)]
+
+
+def test_an_answer_that_tells_its_place_lands_once_the_place_is_corrected(store: DuckDBWarehouse) -> None:
+    wrong = LYON.model_copy(update={"latitude": 54.75})
+    hour = HourRange(START, START)
+    document = {"coord": {"lat": 45.75, "lon": 4.85}, **record(0)}
+    fetch(store, path=CURRENT, document=document, place=wrong, hours=hour)
+    assert again(store, [wrong]) == Redriven(tried=1, still_rejected=1)
+    assert again(store, [LYON]) == Redriven(tried=1, landed=1, rows_added=1)
+    assert store.query("select latitude, load_id from bronze.locations") == [(45.75, 2)], "and models see it move"
+
+
+def test_a_place_that_is_no_longer_in_the_file_is_read_as_it_was_landed(
+    store: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(store, record(1, temp=65), place=OSLO)
+    widen_temperature(monkeypatch)
+    assert again(store, [LYON]) == Redriven(tried=1, landed=1, rows_added=1)
+    assert store.query("select location_id, load_id from bronze.locations") == [("oslo", 1)]
+
+
+def test_a_body_that_could_not_be_read_lands_as_a_whole(store: DuckDBWarehouse) -> None:
+    body = json.dumps({"list": [record(0), record(1), record(2, temp="warm")]})
+    fetch(store, "no record")
+    store.connection.execute("update bronze.quarantine set reason = 'unreadable', payload = ?", [body[:40]])
+    assert again(store) == Redriven(tried=1, still_rejected=1), "cut off"
+    store.connection.execute("update bronze.quarantine set payload = ?", [body])
+    assert again(store) == Redriven(tried=1, landed=1, rows_added=2)
+    assert open_reasons(store) == ["contract"], "its broken record has an entry of its own"
+
+
+def test_the_step_of_a_forecast_is_filed_under_its_hour_of_issue(store: DuckDBWarehouse) -> None:
+    hour = HourRange(START, START)
+    fetch(store, record(3), record(6, temp="warm"), path="/data/2.5/forecast", hours=hour)
+    store.connection.execute("update bronze.quarantine set payload = replace(payload, '\"warm\"', '9')")
+    assert again(store) == Redriven(tried=1, landed=1, rows_added=1)
+    assert store.query("select distinct issued_hour_utc from bronze.forecasts") == [(START,)]
+    assert sorted(filter(None, temperatures(store, FORECASTS))) == [7.5, 9]
+
+
+def test_an_endpoint_that_nobody_has_any_more_is_counted_and_left(store: DuckDBWarehouse) -> None:
+    fetch(store, record(1, temp=65))
+    store.connection.execute("update bronze.quarantine set endpoint = '/data/1.0/history'")
+    assert again(store) == Redriven(unknown_endpoint=1)
+
+
+def test_only_payloads_of_the_given_reasons_are_tried(store: DuckDBWarehouse) -> None:
+    fetch(store, record(0, temp="warm"), record(1, temp=65))
+    assert again(store, reasons=[RejectionReason.CONTRACT]).tried == 1
+    assert again(store, reasons=[RejectionReason.UNREADABLE]).tried == 0
+
+
+def test_each_dataset_is_a_landing_of_its_own(store: DuckDBWarehouse) -> None:
+    fetch(store, record(0, temp="warm"), record(1, temp="warm"))
+    air = {"dt": record(1)["dt"], "main": {"aqi": 2}, "components": {"co": "warm"}}
+    fetch(store, air, path=AIR)
+    store.connection.execute("update bronze.quarantine set payload = replace(payload, '\"warm\"', '9')")
+    assert again(store) == Redriven(tried=3, landed=3, rows_added=3)
+    loads = store.query(
+        "select dataset, rows_added, first_hour_utc from bronze.loads where run_id = 'redrive' order by 1"
+    )
+    assert loads == [(AIR_QUALITY.name, 1, START + HOUR), (OBSERVATIONS.name, 2, START)]
+
+
+def test_a_rejection_that_comes_again_after_it_was_resolved_is_kept_once(
+    store: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(store, record(1, temp=65))
+    with monkeypatch.context() as patch:
+        widen_temperature(patch)
+        again(store)
+    assert fetch(store, record(1, temp=65)).quarantined == 0
+    assert store.query("select count(*) from bronze.quarantine") == [(1,)]
+
+
+def test_the_summary_counts_open_and_resolved_by_dataset_reason_and_endpoint(
+    store: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(store, record(0, temp="warm"), record(1, temp=65), record(2, temp=99))
+    widen_temperature(monkeypatch)
+    again(store)
+    assert summary(store) == [
+        Count("observations", "contract", HISTORY, 1, 0),
+        Count("observations", "implausible_value", HISTORY, 1, 1),
+    ]
+
+
+def test_entries_are_found_by_dataset_reason_place_time_and_state(store: DuckDBWarehouse) -> None:
+    fetch(store, record(0, temp="warm"), record(1, temp=65))
+    fetch(store, record(1, temp=64), record(2, temp="cold" * EXCERPT), place=OSLO)
+    found = entries(store, reason=RejectionReason.CONTRACT, place="oslo", limit=9)
+    assert [(e.location_id, e.hour_utc, e.field) for e in found] == [("oslo", START + 2 * HOUR, None)]
+    assert found[0].payload_excerpt.startswith('{"dt":1772330400,"main":{"temp":"coldcold')
+    assert len(found[0].payload_excerpt) == EXCERPT
+    assert entries(store, dataset=DatasetName.FORECASTS, limit=9) == []
+    assert entries(store, since=NOW + HOUR, limit=9) == []
+    assert len(entries(store, since=NOW, limit=9)) == 4
+    assert len(entries(store, limit=3)) == 3
+    store.connection.execute("update bronze.quarantine set resolved_load_id = 2 where location_id = 'lyon'")
+    assert {e.location_id for e in entries(store, limit=9)} == {"oslo"}
+    assert len(entries(store, limit=9, include_resolved=True)) == 4
