@@ -5,21 +5,31 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
+from dotenv import load_dotenv
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from weather_dagster.errors import HourNotServed, WarehouseError, WeatherError
+from weather_dagster import locations_command
+from weather_dagster.errors import HourNotServed, ProviderError, WarehouseError, WeatherError
 from weather_dagster.hours import HOUR, HourRange, floor_hour, parse_hour, require_in_grid, utc_now
+from weather_dagster.quarantine_command import quarantine
 from weather_dagster.settings import ProviderName, Settings
+
+if TYPE_CHECKING:
+    from weather_dagster.datasets import Dataset
+    from weather_dagster.geocoding import Ask
+    from weather_dagster.locations import Location
+    from weather_dagster.weather_api.api import WeatherApi
 
 app = typer.Typer(
     help="Weather data platform: fetch, check, refine and show hourly weather.",
@@ -29,9 +39,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 simulator = typer.Typer(help="The built-in weather provider.", no_args_is_help=True)
-locations = typer.Typer(help="The places that are watched.", no_args_is_help=True)
 app.add_typer(simulator, name="simulator")
-app.add_typer(locations, name="locations")
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator["Ask"]:
+    """The way to the geocoder of the configured provider."""
+    from weather_dagster.weather_api.api import WeatherApi
+
+    with WeatherApi.from_settings(settings).asking() as ask:
+        yield ask
+
+
+app.add_typer(locations_command.create_app(connect), name="locations")
+app.add_typer(quarantine, name="quarantine")
 
 INTERRUPTED = 130
 """Exit code that Typer gives to Ctrl-C."""
@@ -48,6 +69,7 @@ Place = Annotated[
     list[str] | None,
     typer.Option("--place", metavar="ID", help="Only this place; can be given again."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
@@ -58,6 +80,8 @@ def main() -> None:
     # On the handler: Dagster's loggers have a level of their own and hand lower records up all the same.
     handler.setLevel(logging.WARNING)
     logging.basicConfig(format="%(levelname)s %(message)s", handlers=[handler])
+    # For Dagster, which reads secrets from the environment alone.
+    load_dotenv(".env")
     try:
         app()
     except WeatherError as error:
@@ -119,29 +143,69 @@ def ingest(from_: From, to: To, place: Place = None) -> None:
     api = WeatherApi.from_settings(settings)
     places = select_locations(load_locations(settings.locations_path), place or ())
     run_id = f"ingest-{uuid4()}"
-    table = Table("dataset", "hours", "calls", "rows received", "rows added", "quarantined")
-    refused = []
+    served, failed = plan_served(api, places, hours)
+    table = Table("dataset", "hours", "calls", "wasted", "rows received", "rows added", "quarantined")
     with progress_bar() as advance:
-        for dataset in DATASETS.values():
+        for dataset in served:
+            landing = land_range(
+                api,
+                partial(open_warehouse, settings.duckdb_path),
+                dataset,
+                places,
+                hours,
+                run_id=run_id,
+                on_call=partial(advance, dataset.name),
+            )
+            counts = (len(hours), landing.calls, landing.wasted, landing.rows_received, landing.rows_added)
+            table.add_row(dataset.name, *(f"{n:,}" for n in (*counts, landing.quarantined)))
             try:
-                landing = land_range(
-                    api,
-                    partial(open_warehouse, settings.duckdb_path),
-                    dataset,
-                    places,
-                    hours,
-                    run_id=run_id,
-                    on_call=partial(advance, dataset.name),
-                )
-            except HourNotServed as error:
-                refused.append(str(error))
-                continue
-            counts = (len(hours), landing.calls, landing.rows_received, landing.rows_added, landing.quarantined)
-            table.add_row(dataset.name, *(f"{n:,}" for n in counts) if landing.offered else ("not offered",))
+                landing.require_complete()
+            except ProviderError as error:
+                failed.append(error)
+            if landing.stopped:
+                break
+    for dataset in DATASETS.values():
+        if not api.offers(dataset):
+            table.add_row(dataset.name, "not offered")
     out.print(table)
     out.print(f"{api.provider}: {hours} landed in {settings.duckdb_path}", highlight=False, soft_wrap=True)
-    if refused:
-        raise HourNotServed("\n".join(refused))
+    raise_all(failed)
+
+
+@app.command()
+def budget(json: Json = False) -> None:
+    """Show the calls that are spent and left under the plan, and where the month ends at this pace."""
+    from weather_dagster.budget import outlook
+    from weather_dagster.weather_api.api import WeatherApi
+
+    api = WeatherApi.from_settings(Settings.load())
+    lines = outlook(api.spent(), utc_now())
+    blocks = api.blocks()
+    if json:
+        told = {
+            "limits": [line.as_dict() for line in lines],
+            "blocked": {name: {"until": block.until, "reason": block.reason} for name, block in blocks.items()},
+        }
+        out.print_json(data=told, default=str)
+        return
+    table = Table("provider", "product", "window", "limit", "spent", "left", "by its end", title="Calls, by weight")
+    for line in lines:
+        table.add_row(
+            line.provider,
+            line.product,
+            line.window,
+            f"{line.limit:,.10g}",
+            f"{line.spent:,.10g}",
+            f"{line.left:,.10g}",
+            "–" if line.expected is None else f"{line.expected:,.0f}",
+        )
+    out.print(table if lines else f"{api.provider} has no limits.")
+    for name, block in blocks.items():
+        out.print(
+            f"[yellow]{name} is not asked before {block.until:%Y-%m-%dT%H:%M:%SZ}[/]: {escape(block.reason)}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -192,23 +256,28 @@ def serve(
     )
 
 
-@locations.command(name="list")
-def list_locations() -> None:
-    """Show the places, after checking their file."""
-    from weather_dagster.locations import load_locations
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check settings, places, folders, stores, clock and provider, and say what still works."""
+    from weather_dagster.doctor import Verdict, examine
 
-    settings = Settings.load()
-    table = Table("id", "name", "country", "latitude", "longitude", "time zone", title=str(settings.locations_path))
-    for place in load_locations(settings.locations_path):
-        table.add_row(
-            place.id,
-            escape(place.name),
-            place.country or "–",
-            str(place.latitude),
-            str(place.longitude),
-            place.time_zone,
-        )
-    out.print(table)
+    findings = []
+    colors = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+    for finding in examine():
+        findings.append(finding)
+        if not json:
+            cause = f" [bold]{finding.cause}:[/]" if finding.cause else ""
+            way_out = f"\n     {escape(finding.way_out)}" if finding.way_out else ""
+            out.print(
+                f"[{colors[finding.verdict]}]{finding.verdict:4}[/] {escape(finding.check)}:{cause} "
+                f"{escape(finding.message)}{way_out}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    if json:
+        out.print_json(data=[asdict(finding) for finding in findings])
+    if any(finding.verdict is Verdict.FAIL for finding in findings):
+        raise typer.Exit(1)
 
 
 def read_range(first: str, last: str) -> HourRange:
@@ -224,22 +293,15 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
     """
     with err.status("Loading Dagster, dbt and the project"):
         from weather_dagster.automation.local_run import prepare_dagster_home, run_hourly_weather
-        from weather_dagster.datasets import DATASETS
+        from weather_dagster.locations import load_locations, select_locations
         from weather_dagster.weather_api.api import WeatherApi
 
         require_in_grid(hours, settings.start_hour)
         api = WeatherApi.from_settings(settings)
         prepare_dagster_home(settings)
         from weather_dagster.definitions import defs
-    served, refused = [], []
-    for dataset in filter(api.offers, DATASETS.values()):
-        try:
-            api.require_served(dataset, hours)
-            served.append(dataset)
-        except HourNotServed as error:
-            refused.append(str(error))
-    if not served:
-        raise HourNotServed("\n".join(refused))
+    watched = select_locations(load_locations(settings.locations_path), places)
+    served, refused = plan_served(api, watched, hours)
     with progress_bar() as advance:
         summary = run_hourly_weather(
             defs, hours, served, places=places, logs=settings.home / "logs", on_progress=advance
@@ -254,8 +316,48 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
         highlight=False,
         soft_wrap=True,
     )
-    if refused:
-        raise HourNotServed("\n".join(refused))
+    raise_all(refused)
+
+
+def plan_served(
+    api: "WeatherApi", places: Sequence["Location"], hours: HourRange
+) -> tuple[list["Dataset"], list[WeatherError]]:
+    """The datasets that can be brought for the whole range, and why the others cannot; says where hours are rerouted.
+
+    Raises:
+        HourNotServed: none can.
+        BudgetExceeded: together they take more calls than are left.
+    """
+    from weather_dagster.datasets import DATASETS
+
+    plans, refused = [], []
+    for dataset in filter(api.offers, DATASETS.values()):
+        try:
+            plans.append(api.plan(dataset, places, hours))
+        except HourNotServed as error:
+            refused.append(error)
+    if not plans:
+        raise HourNotServed("\n".join(map(str, refused)))
+    for need in api.require_budget(plans):
+        out.print(escape(str(need)), highlight=False, soft_wrap=True)
+    for plan in plans:
+        for route in plan.routes:
+            if route["rerouted"]:
+                out.print(
+                    f"{plan.dataset.name} of {route['first_hour']} to {route['last_hour']}: rerouted to "
+                    f"{route['provider']} ({route['endpoint']})",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+    return [plan.dataset for plan in plans], [*refused]
+
+
+def raise_all(errors: Sequence[WeatherError]) -> None:
+    """Raise what went wrong, all of it, if anything did."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise WeatherError("\n".join(map(str, errors)))
 
 
 def print_latest(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import dagster as dg
 from dagster_dbt import DbtProject
 
 from weather_dagster.dbt_project import dbt_executable
@@ -14,7 +15,9 @@ Resources = dict[str, Any]
 
 def _local(settings: Settings, project: DbtProject) -> Resources:
     return {
-        "weather_api": WeatherApiResource(),
+        "weather_api": WeatherApiResource(
+            openweather_api_key=dg.EnvVar("OPENWEATHER_API_KEY") if settings.openweather_api_key else None
+        ),
         "places": LocationsResource(),
         "warehouse": DuckDBWarehouseResource(database=str(settings.duckdb_path)),
         "dbt": DbtResource(

@@ -5,10 +5,13 @@ WeatherError                   every error of ours; its text is meant for a pers
 ├── WarehouseError             the store cannot be opened or written
 └── ProviderError              a call to a weather provider came to nothing
     ├── TransientProviderError may heal: network, time-out, 408, 5xx, HTML or cut JSON; retried with back-off
-    ├── QuotaExceeded          429: the account is over its limit; not retried, later runs may succeed
-    ├── RequestRefused         400, 401, 403, 404 and the like: a person must act; not retried
+    ├── QuotaExceeded          429: the account is over its limit; the run ends, a later one may succeed
+    │   └── BudgetExceeded     more calls than are left under the plan: none is made
+    ├── RequestRefused         400, 404 and the like: a person must act; not retried, other calls go on
+    │   └── AccountRefused     401, 403: the key or its plan; no other call is made
     ├── MalformedAnswer        valid JSON of another shape than the endpoint's envelope; not retried
-    └── HourNotServed          no endpoint of the provider and plan can answer for that hour; no call is made
+    ├── HourNotServed          no endpoint of the provider and plan can answer for that hour; no call is made
+    └── RangeIncomplete        some calls of a range came to nothing; the rest has landed
 
 A single record that breaks its contract is not an error: it is kept in quarantine
 (``weather_dagster.datasets.Rejection``) and the records beside it land.
@@ -28,7 +31,15 @@ class WarehouseError(WeatherError):
 
 
 class ProviderError(WeatherError):
-    """A provider call came to nothing."""
+    """A provider call came to nothing.
+
+    Args:
+        body: what the provider sent instead of an answer, secrets hidden; None when it sent nothing.
+    """
+
+    def __init__(self, message: str, *, body: str | None = None) -> None:
+        super().__init__(message)
+        self.body = body
 
 
 class TransientProviderError(ProviderError):
@@ -39,8 +50,16 @@ class QuotaExceeded(ProviderError):
     """The account is over its limit (HTTP 429)."""
 
 
+class BudgetExceeded(QuotaExceeded):
+    """A range needs more calls than are left; none was made."""
+
+
 class RequestRefused(ProviderError):
     """The provider refuses the request for good (HTTP 4xx but 408 and 429)."""
+
+
+class AccountRefused(RequestRefused):
+    """The provider refuses the key or what its plan does not cover (HTTP 401 and 403)."""
 
 
 class MalformedAnswer(ProviderError):
@@ -49,3 +68,7 @@ class MalformedAnswer(ProviderError):
 
 class HourNotServed(ProviderError):
     """No endpoint of this provider and plan serves the hour that was asked for."""
+
+
+class RangeIncomplete(ProviderError):
+    """Some calls of a range came to nothing; what the others brought has landed."""

@@ -18,7 +18,10 @@ from weather_dagster.weather_api.api import WeatherApi
 
 
 class WeatherApiResource(dg.ConfigurableResource[WeatherApi]):
-    """The configured provider. Its key is read from the environment when a run needs it, and shown nowhere."""
+    """The configured provider."""
+
+    openweather_api_key: str | None = None
+    """Given as ``EnvVar``, so that Dagster stores and shows the name of the variable alone."""
 
     def api(self) -> WeatherApi:
         """The client of the configured provider.
@@ -26,7 +29,8 @@ class WeatherApiResource(dg.ConfigurableResource[WeatherApi]):
         Raises:
             ConfigurationError: unknown provider or plan, or no key.
         """
-        return WeatherApi.from_settings(Settings.load())
+        key = {"openweather_api_key": self.openweather_api_key} if self.openweather_api_key else {}
+        return WeatherApi.from_settings(Settings.load(**key))
 
 
 class LocationsResource(dg.ConfigurableResource[tuple[Location, ...]]):

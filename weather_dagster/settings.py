@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from weather_dagster.errors import ConfigurationError
@@ -21,8 +21,16 @@ class ProviderName(StrEnum):
     """The providers, as in WEATHER_PROVIDER and in the rows."""
 
     OPENWEATHER = "openweather"
+    OPEN_METEO = "open_meteo"
     SIMULATOR = "simulator"
     RECORDED = "recorded"
+
+
+class HistoryProviderName(StrEnum):
+    """Who brings the hours that openweather's plan does not serve, as in WEATHER_HISTORY_PROVIDER."""
+
+    OPEN_METEO = "open_meteo"
+    NONE = "none"
 
 
 class EnvironmentName(StrEnum):
@@ -49,6 +57,7 @@ class Settings(BaseSettings):
 
     weather_env: EnvironmentName = EnvironmentName.LOCAL
     weather_provider: ProviderName | None = None
+    weather_history_provider: HistoryProviderName = HistoryProviderName.OPEN_METEO
     weather_locations: Path | None = None
     weather_home: Path = Path(".weather")
     weather_duckdb_path: Path | None = None
@@ -56,11 +65,17 @@ class Settings(BaseSettings):
     openweather_api_key: SecretStr | None = None
     openweather_plan: str = "free"
     openweather_base_url: str | None = None
+    openweather_one_call_per_day: Annotated[int, Field(ge=1)] = 1000
+    open_meteo_base_url: str | None = None
 
-    @field_validator("weather_env", "weather_provider", mode="before")
+    @field_validator("weather_env", "weather_provider", "weather_history_provider", mode="before")
     @classmethod
     def _know_name(cls, value: Any, info: ValidationInfo) -> Any:
-        names = EnvironmentName if info.field_name == "weather_env" else ProviderName
+        names: type[StrEnum] = {
+            "weather_env": EnvironmentName,
+            "weather_provider": ProviderName,
+            "weather_history_provider": HistoryProviderName,
+        }[str(info.field_name)]
         if isinstance(value, str) and value not in list(names):
             raise ConfigurationError(f"{str(info.field_name).upper()} is {value!r}; known names: {', '.join(names)}")
         return value

@@ -85,6 +85,7 @@ class Provider:
             "OPENWEATHER_API_KEY": KEY,
             "OPENWEATHER_PLAN": "professional",
             "OPENWEATHER_BASE_URL": self.url,
+            "OPEN_METEO_BASE_URL": self.url,
         }
 
 

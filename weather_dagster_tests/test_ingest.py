@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from weather_dagster.datasets import AIR_QUALITY, FORECASTS, OBSERVATIONS
-from weather_dagster.errors import HourNotServed, RequestRefused, TransientProviderError, WarehouseError
+from weather_dagster.errors import HourNotServed, RangeIncomplete, WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.ingest import land_range
 from weather_dagster.locations import load_locations
@@ -26,6 +26,7 @@ from weather_dagster_tests.weather_api.provider_apps import (
     NOW,
     THIS_HOUR,
     Replay,
+    a_ledger,
     api_of,
     current,
     hours_ago,
@@ -83,11 +84,15 @@ def test_what_came_before_a_refusal_stays_and_the_rest_comes_next_time(
 ) -> None:
     monkeypatch.setattr("weather_dagster.weather_api.api.ROWS_PER_LOAD", 168)
     faults = Faults([Fault(kind="status", status=401, after=2)])
-    with pytest.raises(RequestRefused):
-        land_range(simulated(faults), store, OBSERVATIONS, [LYON], hours_ago(4 * 168 - 1), run_id="r")
+    ledger = a_ledger()
+    landing = land_range(
+        simulated(faults, ledger=ledger), store, OBSERVATIONS, [LYON], hours_ago(4 * 168 - 1), run_id="r"
+    )
+    with pytest.raises(RangeIncomplete, match=r"336 rows came and landed; run the same range again.*answered 401"):
+        landing.require_complete()
     assert rows(store, "select count(*) from bronze.observations") == [(2 * 168,)]
-    landing = land_range(simulated(), store, OBSERVATIONS, [LYON], hours_ago(4 * 168 - 1), run_id="r")
-    assert landing.rows_added == 2 * 168
+    landing = land_range(simulated(ledger=ledger), store, OBSERVATIONS, [LYON], hours_ago(4 * 168 - 1), run_id="r")
+    assert (landing.rows_added, landing.calls, landing.resumed) == (2 * 168, 2, 2)
 
 
 def test_nothing_is_in_flight_while_a_load_is_landed_nor_the_store_open_while_one_is_fetched(
@@ -139,8 +144,9 @@ def test_a_forecast_that_comes_after_its_hour_is_refused(store: Store) -> None:
 
     api = api_of(counting, plan="free", clock=clock)
     expected = r"hour turned.*/data/2.5/forecast for .*2026-11-25T13:00.*run this again for 2026-11-25T14:00"
-    with pytest.raises(TransientProviderError, match=expected):
-        land_range(api, store, FORECASTS, PLACES[:2], THIS_HOUR, run_id="r")
+    landing = land_range(api, store, FORECASTS, PLACES[:2], THIS_HOUR, run_id="r")
+    with pytest.raises(RangeIncomplete, match=expected):
+        landing.require_complete()
     assert rows(store, "select count(*) from bronze.forecasts") == [(0,)]
     next_hour = HourRange(THIS_HOUR.end, THIS_HOUR.end)
     assert land_range(api, store, FORECASTS, PLACES[:2], next_hour, run_id="r").rows_added == 80
@@ -158,7 +164,7 @@ def test_readings_with_a_time_of_their_own_may_come_after_their_hour(store: Stor
 
 def test_simulated_answers_are_labelled_so_whatever_was_asked_for(store: Store) -> None:
     landing = land_range(simulated(), store, OBSERVATIONS, [LYON], hours_ago(3), run_id="r")
-    assert landing.provider == "simulator"
+    assert landing.providers == ("simulator",)
     for table in ("observations", "loads"):
         assert rows(store, f"select distinct provider from bronze.{table}") == [("simulator",)]
 
@@ -171,7 +177,7 @@ def test_rejections_of_simulated_answers_are_labelled_so_too(store: Store) -> No
 
 def test_simulated_answers_never_lie_beside_live_ones(store: Store) -> None:
     live = api_of(Replay(json_answer(current(int(THIS_HOUR.first.timestamp())))), plan="free")
-    assert land_range(live, store, OBSERVATIONS, [LYON], THIS_HOUR, run_id="r").provider == "openweather"
+    assert land_range(live, store, OBSERVATIONS, [LYON], THIS_HOUR, run_id="r").providers == ("openweather",)
     with pytest.raises(WarehouseError, match="holds live data, beside which simulator data is not landed"):
         land_range(simulated(), store, OBSERVATIONS, [LYON], hours_ago(3), run_id="r")
     assert rows(store, "select count(*) from bronze.observations") == [(1,)]
@@ -195,5 +201,5 @@ def test_a_simulator_behind_the_address_of_a_live_account_stays_labelled(
     two_hours_ago = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - 2 * HOUR
     hours = HourRange(two_hours_ago, two_hours_ago)
     for dataset in (OBSERVATIONS, AIR_QUALITY):
-        assert land_range(api, store, dataset, PLACES, hours, run_id="r").provider == "simulator"
+        assert land_range(api, store, dataset, PLACES, hours, run_id="r").providers == ("simulator",)
     assert rows(store, "select distinct provider from bronze.loads") == [("simulator",)]

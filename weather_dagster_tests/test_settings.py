@@ -59,7 +59,7 @@ def test_a_start_that_is_no_hour_is_refused_by_name(clean_environment: Path, mon
 
 @pytest.mark.parametrize(
     ("name", "known"),
-    [("WEATHER_PROVIDER", ("openweather", "simulator", "recorded")), ("WEATHER_ENV", ("local",))],
+    [("WEATHER_PROVIDER", ("openweather", "open_meteo", "simulator", "recorded")), ("WEATHER_ENV", ("local",))],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(
     clean_environment: Path, monkeypatch: pytest.MonkeyPatch, name: str, known: tuple[str, ...]

@@ -10,6 +10,17 @@ from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource
 
 OWNERS = ["team:data-platform"]
 
+ROUTE_SCHEMA = dg.TableSchema(
+    columns=[
+        dg.TableColumn("provider", "text"),
+        dg.TableColumn("endpoint", "text"),
+        dg.TableColumn("first_hour", "text", "UTC"),
+        dg.TableColumn("last_hour", "text", "UTC, inclusive"),
+        dg.TableColumn("hours", "bigint"),
+        dg.TableColumn("rerouted", "boolean", "Whether another provider than the configured one is asked"),
+    ]
+)
+
 COLUMN_TYPES: dict[Kind, str] = {
     "text": "text",
     "instant": "timestamp with time zone",
@@ -62,8 +73,11 @@ def _bronze_asset(dataset: Dataset, grid: dg.HourlyPartitionsDefinition) -> dg.A
                 hours,
                 run_id=context.run.run_id,
             )
+        metadata = _metadata(landing)
+        with failing_clearly(metadata):
+            landing.require_complete()
         _describe_partitions(context, landing)
-        return dg.MaterializeResult(metadata=_metadata(landing))
+        return dg.MaterializeResult(metadata=metadata)
 
     return bronze_asset
 
@@ -91,11 +105,16 @@ def _describe_partitions(context: dg.AssetExecutionContext, landing: Landing) ->
 
 
 def _metadata(landing: Landing) -> dict[str, dg.MetadataValue]:
+    routes = landing.plan.routes if landing.plan else []
     return {
-        "provider": dg.MetadataValue.text(landing.provider),
+        "provider": dg.MetadataValue.text(", ".join(landing.providers)),
         "offered_by_provider": dg.MetadataValue.bool(landing.offered),
+        "routes": dg.MetadataValue.table([dg.TableRecord(route) for route in routes], ROUTE_SCHEMA),
+        "budget": dg.MetadataValue.text("; ".join(landing.budget) or "no limits"),
         "hours": dg.MetadataValue.int(len(landing.hours)),
         "calls": dg.MetadataValue.int(landing.calls),
+        "calls_wasted": dg.MetadataValue.int(landing.wasted),
+        "calls_resumed": dg.MetadataValue.int(landing.resumed),
         "rows_received": dg.MetadataValue.int(landing.rows_received),
         "rows_added": dg.MetadataValue.int(landing.rows_added),
         "quarantined_in_range": dg.MetadataValue.int(landing.rejected_by_hour.total()),

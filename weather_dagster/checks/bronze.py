@@ -21,7 +21,7 @@ from weather_dagster.partitions import POOL, window_hours
 from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource, WeatherApiResource
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Source
 from weather_dagster.weather_api.known_fields import KNOWN_FIELDS
-from weather_dagster.weather_api.openweather import CURRENT_TOLERANCE
+from weather_dagster.weather_api.openweather_reading import CURRENT_TOLERANCE
 
 READING_TOLERANCE = CURRENT_TOLERANCE
 """How far before its hour a reading may lie: the widest tolerance that an endpoint declares."""

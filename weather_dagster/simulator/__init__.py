@@ -1,1 +1,1 @@
-"""A weather provider of our own that speaks OpenWeather's wire format."""
+"""A weather provider of our own that speaks OpenWeather's and Open-Meteo's wire formats."""

@@ -1,5 +1,7 @@
 """The simulated provider: OpenWeather's endpoints over the weather of ``model``, as an ASGI app.
 
+One Call is in ``one_call``; Open-Meteo's hosts are served beside OpenWeather's by ``open_meteo``.
+
 Always on, as documented of the service: optional fields missing now and then, integers for whole
 numbers, ``cod`` as text in series, a current ``dt`` that lags, repeats and steps back, points without a
 name, sunrise 0 in polar day and night, history cut to a week without a word. Faults: ``faults``.
@@ -10,21 +12,25 @@ request has the same answer at any later time.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from starlette.types import ASGIApp
 
-from weather_dagster.locations import Location, load_locations
 from weather_dagster.simulator import model
+from weather_dagster.simulator.accounts import Account, WeightLimits
 from weather_dagster.simulator.faults import Faults
+from weather_dagster.simulator.gazetteer import Gazetteer, Named
 from weather_dagster.simulator.model import Place
-from weather_dagster.simulator.protocol import Query, build_app
+from weather_dagster.simulator.one_call import OneCall
+from weather_dagster.simulator.open_meteo import OpenMeteo
+from weather_dagster.simulator.protocol import Query, Refusal, build_app
 from weather_dagster.simulator.wire import Json, air_quality_items, forecast_items, weather_items, whole
 
 WEEK_SECONDS = 7 * 24 * 3600
+GEOCODER_RESULTS = 5
 AIR_POLLUTION_FORECAST_HOURS = 96
 AIR_POLLUTION_START = int(datetime(2020, 11, 27, tzinfo=UTC).timestamp())
 
@@ -35,16 +41,22 @@ _REPLICA_SKEWS = (0, 0, 74, 20, 0)
 
 
 def create_app(
-    *, faults: Faults | None = None, clock: Callable[[], float] = time.time, api_key: str | None = None
+    accounts: Mapping[str, Account] | None = None,
+    *,
+    faults: Faults | None = None,
+    clock: Callable[[], float] = time.time,
+    weight_limits: WeightLimits | None = None,
 ) -> ASGIApp:
     """The simulated provider.
 
     Args:
+        accounts: OpenWeather's, by key; None lets in every key that is not empty, to every product.
         faults: what goes wrong; keep it to change it later and to read the counts.
         clock: the current instant in unix seconds.
-        api_key: the only key that is let in; None lets in every key that is not empty.
+        weight_limits: of the simulated Open-Meteo; None has none.
     """
-    provider = _Simulator(clock)
+    gazetteer = Gazetteer()
+    provider = _Simulator(clock, gazetteer)
     handlers = {
         "/data/2.5/weather": provider.current,
         "/data/2.5/forecast": provider.forecast,
@@ -53,14 +65,25 @@ def create_app(
         "/data/2.5/air_pollution": provider.air_now,
         "/data/2.5/air_pollution/forecast": provider.air_forecast,
         "/data/2.5/air_pollution/history": provider.air_history,
+        "/geo/1.0/direct": provider.direct,
+        "/geo/1.0/reverse": provider.reverse,
+        **OneCall(clock, gazetteer).handlers,
     }
-    return build_app(handlers, provider="simulator", faults=faults, api_key=api_key)
+    open_meteo = OpenMeteo(clock, gazetteer, weight_limits or WeightLimits())
+    return build_app(
+        handlers,
+        provider="simulator",
+        faults=faults,
+        accounts=accounts,
+        clock=clock,
+        more_routes=open_meteo.routes,
+    )
 
 
 class _Simulator:
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], gazetteer: Gazetteer) -> None:
         self._clock = clock
-        self._named = load_locations()
+        self._gazetteer = gazetteer
         self._calls = 0
 
     def _hour(self) -> int:
@@ -145,13 +168,20 @@ class _Simulator:
         """Unix hours with ``start <= hour <= end`` (unix seconds), none after the running one."""
         return np.arange(-(-start // 3600), min(end // 3600, self._hour()) + 1)
 
-    def _name_of(self, place: Place) -> Location | None:
-        """The named place at this point; the simulator knows the default places only."""
-        for location in self._named:
-            near = abs(location.latitude - place.latitude) < 0.05 and abs(location.longitude - place.longitude) < 0.05
-            if near and location.country is not None:
-                return location
-        return None
+    def direct(self, query: Query) -> list[Json]:
+        asked = [part.strip() for part in (query.text("q") or "").split(",")]
+        if not asked[0]:
+            raise Refusal.bad_request("Nothing to geocode")
+        name, *region = asked
+        found = [place for place in self._gazetteer.search(name) if _lies_in(place, region)]
+        return [_geocoded(place) for place in found[: query.limit(GEOCODER_RESULTS)]]
+
+    def reverse(self, query: Query) -> list[Json]:
+        found = self._gazetteer.around(*query.coordinates)
+        return [_geocoded(place) for place in found[: query.limit(GEOCODER_RESULTS)]]
+
+    def _name_of(self, place: Place) -> Named | None:
+        return self._gazetteer.at(place.latitude, place.longitude)
 
     def _city(self, place: Place, hour: int) -> Json:
         named = self._name_of(place)
@@ -180,6 +210,18 @@ def history_body(city_id: int, items: list[Json]) -> Json:
     }
 
 
+def _lies_in(place: Named, region: list[str]) -> bool:
+    """Whether a place is in ``[country]`` or ``[state, country]``; states are known in the US only."""
+    if region and place.country != region[-1].upper():
+        return False
+    return len(region) < 2 or place.country != "US" or (place.state or "").casefold() == region[0].casefold()
+
+
+def _geocoded(place: Named) -> Json:
+    item = {"name": place.name, "lat": place.latitude, "lon": place.longitude, "country": place.country}
+    return item if place.state is None else item | {"state": place.state}
+
+
 def _air(place: Place, hours: model.Integers, *, issued: int | None = None) -> Json:
     instants = hours.astype(np.float64)
     items = air_quality_items(instants, model.air_quality(place, instants, issued=issued)) if len(hours) else []
@@ -195,7 +237,7 @@ def city_id(place: Place) -> int:
     return 1_000_000 + int(place.seed[0] % np.uint64(8_000_000))
 
 
-def _utc_offset(place: Place, named: Location | None, instant: int) -> int:
+def _utc_offset(place: Place, named: Named | None, instant: int) -> int:
     """Seconds east of UTC: of the named place's zone, elsewhere of the nautical zone."""
     if named is None:
         return round(place.longitude / 15) * 3600

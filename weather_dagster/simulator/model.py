@@ -10,8 +10,8 @@ starts small and ends at the spread of the climate, and all quantities stay cons
 """
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,11 @@ class Place:
         is_sea = any(s <= latitude <= n and w <= longitude <= e for s, n, w, e in _OCEANS)
         return cls(latitude, longitude, is_sea, _mix(np.array([cell], np.int64).astype(np.uint64)))
 
+    @property
+    def altitude_m(self) -> float:
+        """Metres above the sea."""
+        return 0.0 if self.is_sea else 400.0 * self.trait(1)
+
     def trait(self, number: int) -> float:
         """A constant of the place, evenly spread over 0 to 1."""
         return float(_uniform(_stream(self.seed, number), np.zeros(1, np.int64))[0])
@@ -102,6 +107,7 @@ class Weather:
     pressure_hpa: Array
     ground_pressure_hpa: Array
     humidity_pct: Array
+    dew_point_c: Array
     wind_speed_ms: Array
     wind_direction_deg: Array
     wind_gust_ms: Array
@@ -233,7 +239,7 @@ def forecast(place: Place, issued: Integers) -> Weather:
     """Forecasts issued in the unix hours ``issued``, shape (issues, steps); precipitation over 3 hours."""
     valid = forecast_hours(issued)
     hours = valid.astype(np.float64)
-    run = _run_seed(place, issued)
+    run = _run_seed(place, issued)[:, None]
     angle = _error_angle(hours - issued[:, None])
     other = _drivers(run, hours)
     first = int(valid.min()) - STEP_HOURS
@@ -247,16 +253,38 @@ def forecast(place: Place, issued: Integers) -> Weather:
     return _weather(place, hours, drivers, amount, STEP_HOURS, _hash(_stream(run, 20), _seconds(hours)))
 
 
+def hourly_forecast(place: Place, hours: Array, issued: Integers) -> Weather:
+    """Forecasts of ``hours``, each issued in the unix hour beside it; precipitation is that of the hour ending then."""
+    run = _run_seed(place, issued)
+    drivers = _drivers(place.seed, hours).blend(_drivers(run, hours), _error_angle(hours - issued))
+    amount = _precipitation(_wetness(place, hours, drivers), drivers)
+    return _weather(place, hours, drivers, amount, 1, _hash(_stream(run, 20), _seconds(hours)))
+
+
+def known(place: Place, hours: Array, *, now: float) -> Weather:
+    """The weather at ``hours`` as far as it is known at ``now``: the truth, and after it the forecast issued last."""
+    future = hours > now
+    if not future.any():
+        return truth(place, hours)
+    issued = np.full(hours.shape, math.floor(now), np.int64)
+    was, comes = truth(place, hours), hourly_forecast(place, hours, issued)
+    return Weather(*(np.where(future, theirs, ours) for ours, theirs in zip(_values(was), _values(comes), strict=True)))
+
+
+def _values(weather: Weather) -> list[npt.NDArray[Any]]:
+    return [getattr(weather, part.name) for part in fields(weather)]
+
+
 def _seconds(hours: Array) -> Integers:
     return np.rint(hours * 3600).astype(np.int64)
 
 
 def _run_seed(place: Place, issued: Integers) -> Hashes:
-    return _hash(_stream(place.seed, 30), issued)[:, None]
+    return _hash(_stream(place.seed, 30), issued)
 
 
 def _error_angle(lead: Array) -> Array:
-    return 0.5 * np.pi * (1.0 - np.exp(-(lead + _ANALYSIS_HOURS) / _FORECAST_SKILL_HOURS))
+    return 0.5 * np.pi * (1.0 - np.exp(-(np.maximum(lead, 0.0) + _ANALYSIS_HOURS) / _FORECAST_SKILL_HOURS))
 
 
 def _weather(
@@ -285,7 +313,6 @@ def _weather(
     local_hour = hours + place.longitude / 15.0
     tide = 1.2 * math.cos(latitude) ** 2 * np.cos(4.0 * np.pi * (local_hour - 10.0) / _DAY)
     pressure = 1013.0 + (4.0 + 34.0 * poleward**2) * drivers.pressure + tide
-    altitude_m = 0.0 if place.is_sea else 400.0 * place.trait(1)
 
     strength = (9.0 if place.is_sea else 5.0) * (0.6 + 0.8 * poleward)
     eastward = -4.0 * math.cos(4.0 * latitude) + strength * drivers.eastward
@@ -298,6 +325,7 @@ def _weather(
     humidity = (80.0 + 10.0 * wetness - 3.0 * height) if place.is_sea else (70.0 + 24.0 * wetness - 26.0 * warming)
     humidity = np.clip(np.where(rate > 0.0, np.maximum(humidity, 84.0), humidity), 8.0, 100.0)
     vapour_hpa = humidity / 100.0 * 6.105 * np.exp(17.27 * temperature / (237.7 + temperature))
+    steam = np.log(vapour_hpa / 6.105)
     # Apparent temperature after Steadman (1994), as the Australian Bureau of Meteorology gives it.
     apparent = temperature + 0.33 * vapour_hpa - 0.7 * wind - 4.0
 
@@ -316,8 +344,9 @@ def _weather(
         temperature_min_c=temperature - city_spread * np.maximum(drivers.showers, 0.0),
         temperature_max_c=temperature + city_spread * np.maximum(drivers.gustiness, 0.0),
         pressure_hpa=pressure,
-        ground_pressure_hpa=pressure * np.exp(-altitude_m / 8000.0),
+        ground_pressure_hpa=pressure * np.exp(-place.altitude_m / 8000.0),
         humidity_pct=humidity,
+        dew_point_c=237.7 * steam / (17.27 - steam),
         wind_speed_ms=wind,
         wind_direction_deg=np.degrees(np.arctan2(-eastward, -northward)) % 360.0,
         wind_gust_ms=gust,
@@ -382,7 +411,7 @@ def air_quality(place: Place, hours: Array, *, issued: int | None = None) -> Air
     """
     drivers = _drivers(place.seed, hours)
     if issued is not None:
-        other = _drivers(_run_seed(place, np.array([issued]))[0], hours)
+        other = _drivers(_run_seed(place, np.array([issued])), hours)
         drivers = drivers.blend(other, _error_angle(hours - issued))
     amount = _precipitation(_wetness(place, hours, drivers), drivers)
     weather = _weather(place, hours, drivers, amount, 1, _hash(place.seed, _seconds(hours)))
@@ -408,3 +437,20 @@ def air_quality(place: Place, hours: Array, *, issued: int | None = None) -> Air
         pm10=1.4 * fine + 0.4 * weather.wind_speed_ms * (1.0 + drivers.showers),
         nh3=load * (1.5 + np.clip(0.1 * weather.temperature_c, 0.0, 3.0)),
     )
+
+
+def known_air_quality(place: Place, hours: Array, *, now: float) -> AirQuality:
+    """Air quality at ``hours`` as far as it is known at ``now``, as in ``known``."""
+    future = hours > now
+    was = air_quality(place, hours)
+    if not future.any():
+        return was
+    comes = air_quality(place, hours, issued=math.floor(now))
+    return AirQuality(*(np.where(future, theirs, ours) for ours, theirs in zip(was, comes, strict=True)))
+
+
+def uv_index(place: Place, weather: Weather) -> Array:
+    """UV index: the sun's height, dimmed by cloud."""
+    sun = np.maximum(sun_height(place, weather.hours), 0.0)
+    dimmed: Array = 12.5 * sun**2.4 * (1.0 - 0.006 * weather.cloud_cover_pct)
+    return dimmed

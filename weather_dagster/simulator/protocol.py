@@ -1,10 +1,12 @@
 """OpenWeather over HTTP: keys, parameters, error bodies, headers, and the control routes of a simulator.
 
+Open-Meteo's own ways over HTTP are in ``open_meteo``; its routes join the same app.
+
 Who answers (simulated weather or recorded hours) is a table of handlers. The order of checks is the
 reference's: key (401), parameters (400), data (404).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlencode
 
 import pydantic_core
@@ -16,7 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from weather_dagster.simulator.faults import FAULT_LIST, FaultLayer, Faults, error_body
+from weather_dagster.simulator.accounts import Account, Gate, Refused, product_of
+from weather_dagster.simulator.faults import FAULT_LIST, FaultLayer, Faults, error_body, not_subscribed
 from weather_dagster.simulator.wire import Units
 from weather_dagster.weather_api.service import PROVIDER_HEADER
 
@@ -33,9 +36,10 @@ class Refusal(Exception):
         self.body = body
 
     @classmethod
-    def bad_request(cls, message: str, *, code: str = "400") -> "Refusal":
-        """A parameter is missing or wrong: 400."""
-        return cls(400, pydantic_core.to_json({"cod": code, "message": message}))
+    def bad_request(cls, message: str, *, code: str | int = "400", parameter: str | None = None) -> "Refusal":
+        """A parameter is missing or wrong: 400. One Call writes its code as a number and names the parameter."""
+        named = {} if parameter is None else {"parameters": [parameter]}
+        return cls(400, pydantic_core.to_json({"cod": code, "message": message, **named}))
 
     @classmethod
     def not_found(cls) -> "Refusal":
@@ -46,14 +50,19 @@ class Refusal(Exception):
 class Query:
     """The parameters of one request. Every reader raises ``Refusal`` with the service's message."""
 
-    def __init__(self, parameters: QueryParams) -> None:
+    def __init__(self, parameters: QueryParams, url: str = "") -> None:
         self._parameters = parameters
+        self.url = url
+        """Where the request went: host and path."""
 
-    def check_key(self, expected: str | None) -> None:
-        """A key must be there; ``expected`` unless that is None."""
-        key = self._parameters.get("appid")
-        if not key or expected not in (None, key):
-            raise Refusal(401, error_body(401))
+    @property
+    def key(self) -> str | None:
+        """The key, a secret."""
+        return self._parameters.get("appid")
+
+    def text(self, name: str) -> str | None:
+        """The parameter as it is; None when it is missing."""
+        return self._parameters.get(name)
 
     @property
     def coordinates(self) -> tuple[float, float]:
@@ -85,6 +94,17 @@ class Query:
     def count(self, most: int) -> int:
         """``cnt``, the number of entries wanted; ``most`` when it is not given or larger."""
         return min(self._whole_number("cnt", "wrong cnt"), most) if "cnt" in self._parameters else most
+
+    def limit(self, most: int) -> int:
+        """``limit``, the number of places wanted; ``most`` when it is not given or larger."""
+        return min(self._whole_number("limit", "wrong limit"), most) if "limit" in self._parameters else most
+
+    def instant(self, name: str, message: str) -> int:
+        """Unix seconds in a parameter of One Call."""
+        try:
+            return int(self._parameters.get(name, ""))
+        except ValueError:
+            raise Refusal.bad_request(message, code=400, parameter=name) from None
 
     def span(self) -> tuple[int, int]:
         """``start`` and ``end``, unix seconds, both inclusive."""
@@ -121,39 +141,63 @@ class Query:
 Handler = Callable[[Query], object]
 
 
-def build_app(handlers: Mapping[str, Handler], *, provider: str, faults: Faults | None, api_key: str | None) -> ASGIApp:
+def build_app(
+    handlers: Mapping[str, Handler],
+    *,
+    provider: str,
+    faults: Faults | None,
+    accounts: Mapping[str, Account] | None,
+    clock: Callable[[], float],
+    more_routes: Sequence[Route] = (),
+) -> ASGIApp:
     """A provider whose paths are answered by ``handlers``, with control routes under /simulator.
 
     GET, PUT /simulator/faults: the active faults as a JSON list of ``Fault``; PUT replaces them.
-    GET, DELETE /simulator/requests: answers by path and status; DELETE starts the count anew.
+    GET, DELETE /simulator/requests: answers by path and status; DELETE starts all counts anew.
+    GET /simulator/rates: the most answers in any minute, by path and (as "all") over all paths.
 
     Args:
         provider: named in a header of what the handlers answer, so that no client takes it for OpenWeather's.
         faults: what goes wrong; shared with the caller, who may change it at any time.
-        api_key: the only key that is let in; None lets in every key that is not empty.
+        accounts: by key; None lets in every key that is not empty, to every product.
+        clock: the current instant in unix seconds, for accounts, rates and the Date header.
+        more_routes: of another service; counted and hit by faults like the others.
     """
     faults = faults or Faults()
-    routes = [Route(path, _endpoint(handler, provider, api_key)) for path, handler in handlers.items()]
+    gate = Gate(accounts, clock)
+    routes = [Route(path, _endpoint(path, handler, provider, gate)) for path, handler in handlers.items()]
     routes += [
+        *more_routes,
         Route("/simulator/faults", _faults_route(faults), methods=["GET", "PUT"]),
         Route("/simulator/requests", _requests_route(faults), methods=["GET", "DELETE"]),
+        Route("/simulator/rates", _rates_route(faults)),
     ]
     app = Starlette(routes=routes, exception_handlers={404: _wrong_path})
-    return FaultLayer(app, faults, frozenset(handlers))
+    return FaultLayer(app, faults, frozenset(handlers) | {route.path for route in more_routes}, clock)
 
 
-def _endpoint(handler: Handler, provider: str, api_key: str | None) -> Callable[[Request], object]:
+def _endpoint(path: str, handler: Handler, provider: str, gate: Gate) -> Callable[[Request], object]:
+    product = product_of(path)
+
     async def answer(request: Request) -> Response:
-        query = Query(request.query_params)
+        query = Query(request.query_params, f"{request.url.netloc}{path}")
         status = 200
         try:
-            query.check_key(api_key)
+            if (refused := gate.admit(query.key, product)) is not None:
+                raise _refusal(refused, path)
             body = pydantic_core.to_json(handler(query))
         except Refusal as refusal:
             status, body = refusal.status, refusal.body
         return Response(body, status, {**_headers(request), PROVIDER_HEADER: provider})
 
     return answer
+
+
+def _refusal(refused: Refused, path: str) -> Refusal:
+    if refused == "blocked":
+        return Refusal(429, error_body(429))
+    is_one_call = "/onecall" in path
+    return Refusal(401, not_subscribed(path) if refused == "not_subscribed" and is_one_call else error_body(401))
 
 
 def _headers(request: Request) -> dict[str, str]:
@@ -189,7 +233,14 @@ def _faults_route(faults: Faults) -> Callable[[Request], object]:
 def _requests_route(faults: Faults) -> Callable[[Request], object]:
     async def answer(request: Request) -> Response:
         if request.method == "DELETE":
-            faults.requests.clear()
+            faults.forget_requests()
         return Response(pydantic_core.to_json(faults.requests), media_type=JSON_TYPE)
+
+    return answer
+
+
+def _rates_route(faults: Faults) -> Callable[[Request], object]:
+    async def answer(request: Request) -> Response:
+        return Response(pydantic_core.to_json({"most_in_any_minute": faults.most_in_any_minute}), media_type=JSON_TYPE)
 
     return answer

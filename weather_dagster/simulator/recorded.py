@@ -14,6 +14,8 @@ Nothing is mended: missing hours are missing, empty values are left out, and the
 empty), no cloud cover, no temperature as felt. Precipitation was measured as water, so all of it is ``rain``.
 """
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,7 @@ from starlette.types import ASGIApp
 
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import RECORDED_FIRST_HOUR, RECORDED_LOCATIONS
+from weather_dagster.simulator.accounts import Account
 from weather_dagster.simulator.app import WEEK_SECONDS, city_id, history_body
 from weather_dagster.simulator.faults import Faults
 from weather_dagster.simulator.model import Array, Integers, Place
@@ -39,12 +42,12 @@ LAST_HOUR = datetime(2013, 12, 31, 23, tzinfo=UTC)
 _NEAR_DEGREES = 0.01
 
 
-def create_app(*, faults: Faults | None = None, api_key: str | None = None) -> ASGIApp:
+def create_app(*, faults: Faults | None = None, accounts: Mapping[str, Account] | None = None) -> ASGIApp:
     """The recorded provider; it answers /data/2.5/history/city for the airports of ``RECORDED_LOCATIONS``.
 
     Args:
         faults: what goes wrong; keep it to change it later and to read the counts.
-        api_key: the only key that is let in; None lets in every key that is not empty.
+        accounts: by key; None lets in every key that is not empty.
     """
     table = pq.read_table(HOURS_FILE)
     airports = [(place, _Recording.of(place, table)) for place in load_locations(RECORDED_LOCATIONS)]
@@ -62,7 +65,7 @@ def create_app(*, faults: Faults | None = None, api_key: str | None = None) -> A
         raise Refusal.not_found()
 
     handlers = {"/data/2.5/history/city": history}
-    return build_app(handlers, provider="recorded", faults=faults, api_key=api_key)
+    return build_app(handlers, provider="recorded", faults=faults, accounts=accounts, clock=time.time)
 
 
 @dataclass(frozen=True)

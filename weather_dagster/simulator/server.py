@@ -31,12 +31,13 @@ def serve(app: ASGIApp, host: str, port: int, *, on_ready: Callable[[str], None]
             shown = f"[{host}]" if ":" in host else host
             on_ready(f"http://{shown}:{listener.getsockname()[1]}")
         # No access log: it would hold the query strings, and with them the key.
-        # Slow answers that were asked for must not hold up the end.
+        # The apps write Server and Date themselves. Slow answers that were asked for must not hold up the end.
         config = uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
             server_header=False,
+            date_header=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
         )

@@ -179,6 +179,24 @@ def weather_items(weather: Weather, units: Units, accumulation: Literal["1h", "3
     return items
 
 
+def one_call_items(weather: Weather, uv_index: Array, units: Units) -> list[Json]:
+    """The records of One Call, read flat: the same values as ``weather_items``, under flat names."""
+    items: list[Json] = []
+    dew_points = numbers(TEMPERATURE[units](weather.dew_point_c.ravel()), 2)
+    for item, dew_point, uvi in zip(
+        weather_items(weather, units), dew_points, numbers(uv_index.ravel(), 2), strict=True
+    ):
+        main, wind = item["main"], item["wind"]
+        flat: Json = {"dt": item["dt"], **{name: main[name] for name in ("temp", "feels_like") if name in main}}
+        flat |= {"pressure": main["pressure"], "humidity": main["humidity"], "dew_point": dew_point, "uvi": uvi}
+        flat["clouds"] = item["clouds"]["all"]
+        flat |= {name: item[name] for name in ("visibility",) if name in item}
+        flat |= {f"wind_{name}": value for name, value in wind.items()}
+        flat |= {name: item[name] for name in ("weather", "rain", "snow") if name in item}
+        items.append(flat)
+    return items
+
+
 def forecast_items(weather: Weather, units: Units) -> list[Json]:
     """The steps of /forecast, read flat."""
     items = weather_items(weather, units, "3h")

@@ -1,20 +1,25 @@
 """The HTTP client of all providers, and the only module that imports httpx.
 
-Belongs here: transport, time-outs, retries, rate limit, bounds, the meaning of HTTP statuses, and keeping
-the key out of every text. Does not belong here: which calls to make (``endpoints``), what answers mean
-(adapters). The failure tree is in ``weather_dagster.errors``.
+Belongs here: transport, time-outs, retries, waiting for the ledger's leave, bounds, the meaning of HTTP
+statuses, and keeping the key out of every text. Does not belong here: which calls to make (``endpoints``),
+what answers mean (adapters), what may be spent (``ledger``). The failure tree is in ``weather_dagster.errors``.
 """
 
 import asyncio
+import codecs
 import functools
 import logging
 import re
+import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, Self
 from urllib.parse import quote, quote_plus
 
 import aiohttp
@@ -26,14 +31,19 @@ from pydantic import SecretStr
 from pydantic_core import from_json
 
 from weather_dagster.errors import (
+    AccountRefused,
+    BudgetExceeded,
     MalformedAnswer,
     ProviderError,
     QuotaExceeded,
     RequestRefused,
     TransientProviderError,
 )
+from weather_dagster.hours import utc_now
 from weather_dagster.settings import realm
-from weather_dagster.weather_api.endpoints import ApiCall
+from weather_dagster.weather_api.endpoints import ApiCall, Parameters
+from weather_dagster.weather_api.ledger import Ledger, Pause, Question, open_ledger
+from weather_dagster.weather_api.records import without_nan
 from weather_dagster.weather_api.service import PROVIDER_HEADER, Patience, Service
 
 MAX_BODY_BYTES = 10_000_000
@@ -41,9 +51,74 @@ MAX_BODY_BYTES = 10_000_000
 MAX_QUOTED = 200
 """Characters of a provider's text that a message repeats."""
 HIDDEN = "***"
+MAX_PAUSE_SECONDS = 31 * 86_400
+"""A longer Retry-After is taken as this, about the longest block that was ever reported."""
 
-Answered = tuple[ApiCall, Any, str]
-"""A call, the parsed body of its answer, and the name of the provider that gave it."""
+MAX_BODY_KEPT = 100_000
+"""Characters of an unreadable body that an error carries."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A call and what came of it: the parsed body of its answer, or why there is none."""
+
+    call: ApiCall
+    document: Any = None
+    provider: str = ""
+    """Who gave the answer."""
+    is_last_page: bool = True
+    error: ProviderError | None = None
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """A single question beside the datasets: a geocoder's search, a doctor's probe."""
+
+    url: str
+    """Address without query."""
+    path: str
+    query: Parameters
+    product: str
+    weight: float = 1.0
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        """As the ledger keeps it."""
+        return {"endpoint": self.path, "location_ids": ""}
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What came back over the wire."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    provider: str
+
+    @property
+    def document(self) -> Any:
+        """The parsed body.
+
+        Raises:
+            ValueError: it is no JSON.
+        """
+        return _parse(self.body)
+
+
+Fault = Literal["tls", "name", "network"]
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    """No answer came: the certificate, the name of the host, or the way to it is at fault."""
+
+    fault: Fault
+    reason: str
+
 
 _logger = logging.getLogger("weather_dagster.weather_api")
 
@@ -84,7 +159,7 @@ class _Secrets:
         self._marks = [mark.encode() for mark in (*forms, *parameters)]
 
     def hide(self, text: str) -> str:
-        return self._pattern.sub(HIDDEN, text)
+        return self._pattern.sub(HIDDEN, text) if self._marks else text
 
     def hide_in_body(self, body: bytes) -> bytes:
         # The search for the marks is many times faster than the pattern, and nearly always all there is to do.
@@ -107,11 +182,16 @@ class Client:
     app: Callable[..., Any] | None = None
     concurrency: int = 1
     patience: Patience = field(default_factory=Patience)
+    run_id: str = ""
+    clock: Callable[[], datetime] = utc_now
     calls_sent: int = field(default=0, init=False)
     """Requests so far, retries included. aiohttp may add one when a connection ends before any answer."""
+    calls_wasted: int = field(default=0, init=False)
+    """Requests so far that brought nothing."""
 
     def __post_init__(self) -> None:
         self._secrets = _Secrets(self.service.credentials)
+        self._failed_in_a_row = 0
         self._try = stamina.AsyncRetryingCaller(
             attempts=self.patience.attempts,
             timeout=None,
@@ -132,12 +212,7 @@ class Client:
             self._http = HttpxAiohttpClient(verify=_tls_context(), params=params, timeout=timeout, limits=limits)
         async with AsyncExitStack() as opening:
             await opening.enter_async_context(self._http)
-            self._limiter = None
-            if limit := self.service.rate_limit:
-                # Here: an unlimited provider has no use for its libraries.
-                from weather_dagster.weather_api.rate import RateLimiter
-
-                self._limiter = await opening.enter_async_context(RateLimiter(limit, self.service))
+            self.ledger: Ledger = opening.enter_context(open_ledger(self.service))
             self._open = opening.pop_all()
         return self
 
@@ -147,22 +222,27 @@ class Client:
         await self._open.aclose()
 
     async def fetch(self, calls: Iterable[ApiCall]) -> AsyncGenerator[Answered, None]:
-        """Answers as they come. A fixed set of workers draws from ``calls``.
+        """Answers as they come, page by page. A fixed set of workers draws from ``calls``.
 
-        Close it (``contextlib.aclosing``) when it is left early.
+        A call that came to nothing is answered by its error, and the others go on. Close it
+        (``contextlib.aclosing``) when it is left early.
 
         Raises:
-            ProviderError: the first call that came to nothing; the others are cancelled.
+            ProviderError: no call can succeed now: the account is refused, blocked or has nothing left, or
+                several calls in a row came to nothing. The others are cancelled.
         """
         source = iter(calls)
         answers: asyncio.Queue[Answered | None] = asyncio.Queue()
         room = asyncio.Semaphore()
 
         async def work() -> None:
-            for call in source:
-                document, provider = await self._get(call)
-                await room.acquire()
-                answers.put_nowait((call, document, provider))
+            for first in source:
+                call: ApiCall | None = first
+                while call:
+                    answered = await self._answer(call)
+                    await room.acquire()
+                    answers.put_nowait(answered)
+                    call = call.next_page(answered.document) if not answered.is_last_page else None
 
         async def run() -> None:
             async with asyncio.TaskGroup() as workers:
@@ -182,45 +262,121 @@ class Client:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    async def _get(self, call: ApiCall) -> tuple[Any, str]:
-        try:
-            return await self._try(self._attempt, call)
-        except TransientProviderError as error:
-            raise TransientProviderError(
-                f"{error}; given up after {self.patience.attempts} tries, run this again later"
-            ) from None
+    async def ask(self, inquiry: Inquiry) -> Any:
+        """The parsed body of the answer to a single question.
 
-    async def _attempt(self, call: ApiCall) -> tuple[Any, str]:
-        if self._limiter:
-            await self._limiter.acquire()
-        self.calls_sent += 1
+        Raises:
+            ProviderError: it came to nothing.
+        """
+        document, _ = await self._get(inquiry)
+        return document
+
+    async def probe(self, question: ApiCall | Inquiry) -> "Exchange | Unreachable":
+        """What a single try brings back, whatever its status.
+
+        Raises:
+            QuotaExceeded: the ledger does not let it out.
+        """
+        call_id = await self._leave_to_ask(question)
+        began, status, outcome = time.perf_counter(), None, "failed"
         try:
             async with asyncio.timeout(self.patience.attempt):
-                status, body, provider = await self._exchange(call)
+                exchange = await self._exchange(question)
+            status = exchange.status
+            outcome = "ok" if status == httpx.codes.OK else "refused"
+        except (httpx.RequestError, aiohttp.ClientError, OSError) as error:
+            return Unreachable(_fault_of(error), self._quote(str(error) or type(error).__name__))
+        finally:
+            self.ledger.close_call(call_id, outcome, status, time.perf_counter() - began)
+        return exchange
+
+    async def _answer(self, call: ApiCall) -> Answered:
+        try:
+            document, provider = await self._get(call)
+        except (AccountRefused, QuotaExceeded):
+            raise
+        except TransientProviderError as error:
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row >= self.patience.failures:
+                raise TransientProviderError(
+                    f"{error}; {self._failed_in_a_row} calls in a row came to nothing, so no more are made"
+                ) from None
+            return Answered(call, error=error)
+        except ProviderError as error:
+            return Answered(call, error=error)
+        self._failed_in_a_row = 0
+        return Answered(call, document, provider, is_last_page=call.next_page(document) is None)
+
+    async def _get(self, question: ApiCall | Inquiry) -> tuple[Any, str]:
+        try:
+            return await self._try(self._attempt, question)
+        except TransientProviderError as error:
+            raise TransientProviderError(
+                f"{error}; given up after {self.patience.attempts} tries, run this again later", body=error.body
+            ) from None
+
+    async def _attempt(self, question: ApiCall | Inquiry) -> tuple[Any, str]:
+        call_id = await self._leave_to_ask(question)
+        began = time.perf_counter()
+        status = None
+        outcome = "cancelled"
+        try:
+            exchange = await self._exchange_in_time(question)
+            status = exchange.status
+            document = self._judge(question, exchange)
+            outcome = "ok"
+        except ProviderError as error:
+            self.calls_wasted += 1
+            outcome = _OUTCOMES[type(error)]
+            raise
+        finally:
+            self.ledger.close_call(call_id, outcome, status, time.perf_counter() - began)
+        return document, exchange.provider
+
+    async def _leave_to_ask(self, question: Question) -> str:
+        """Wait until the ledger lets one more call out, and have it written down; its id there."""
+        while isinstance(admitted := self.ledger.admit(question, self.run_id, self.clock()), Pause):
+            seconds = (admitted.until - self.clock()).total_seconds()
+            if seconds > self.patience.longest_pause:
+                raise self._too_long(admitted)
+            await asyncio.sleep(max(seconds, 0.01))
+        self.calls_sent += 1
+        return admitted
+
+    def _too_long(self, pause: Pause) -> QuotaExceeded:
+        kind = BudgetExceeded if pause.window else QuotaExceeded
+        return kind(
+            f"{self.service.name} is not asked before {pause.until:%Y-%m-%dT%H:%M:%SZ}: {pause.reason}; run this "
+            "again then. `weather budget` shows what is left"
+        )
+
+    async def _exchange_in_time(self, question: ApiCall | Inquiry) -> Exchange:
+        try:
+            async with asyncio.timeout(self.patience.attempt):
+                return await self._exchange(question)
         except (httpx.RequestError, aiohttp.ClientError, OSError) as error:
             reason = str(error) or type(error).__name__
-        else:
-            return self._judge(call, status, self._secrets.hide_in_body(body)), provider
         # Outside the handler: the original error carries the request, and with it the key.
-        raise TransientProviderError(self._message(call, f"could not be reached ({self._quote(reason)})"))
+        raise TransientProviderError(self._message(question, f"could not be reached ({self._quote(reason)})"))
 
-    async def _exchange(self, call: ApiCall) -> tuple[int, bytes, str]:
+    async def _exchange(self, question: ApiCall | Inquiry) -> Exchange:
         body = bytearray()
-        async with self._http.stream("GET", call.url, params=call.query) as response:
+        async with self._http.stream("GET", question.url, params=question.query) as response:
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
-                    raise MalformedAnswer(self._message(call, f"sent more than {MAX_BODY_BYTES:,} bytes"))
+                    raise MalformedAnswer(self._message(question, f"sent more than {MAX_BODY_BYTES:,} bytes"))
         told = response.headers.get(PROVIDER_HEADER, "")
         # Only made-up and recorded weather may take another name than the one that was asked for.
         provider = self.service.name if realm(told) == "live" else told
-        return response.status_code, bytes(body), provider
+        return Exchange(response.status_code, response.headers, self._secrets.hide_in_body(bytes(body)), provider)
 
-    def _judge(self, call: ApiCall, status: int, body: bytes) -> Any:
+    def _judge(self, question: ApiCall | Inquiry, exchange: Exchange) -> Any:
         """The parsed body of a good answer; any other raises its error. An error status inside a 200 counts as such."""
+        status, body = exchange.status, exchange.body
         declared = told = None
         try:
-            document = from_json(body)
+            document = exchange.document
         except ValueError:
             pass  # An error status tells more than its body; both are told below.
         else:
@@ -229,25 +385,97 @@ class Client:
                 status = declared
             if status == httpx.codes.OK:
                 return document
-        quoted = self._quote(told or body.decode(errors="replace")) or "an empty body"
-        if status != httpx.codes.OK:
-            hint = self.service.hints.get(status)
-            raise _error_class(status)(
-                self._message(call, f"answered {status}: {quoted}") + (f". {hint}" if hint else "")
+        text = body.decode(errors="replace")
+        quoted = self._quote(told or text) or "an empty body"
+        kept = self._secrets.hide(text)[:MAX_BODY_KEPT]
+        if status == httpx.codes.OK:
+            kind = exchange.headers.get("content-type", "no content type")
+            raise TransientProviderError(
+                self._message(question, f"answered with a body that is no JSON ({self._quote(kind)}): {quoted}"),
+                body=kept,
             )
-        raise TransientProviderError(self._message(call, f"answered with a body that is no JSON: {quoted}"))
+        message = self._message(question, f"answered {status}: {quoted}")
+        pause = self._asked_to_wait(status, told or text, exchange.headers)
+        if pause is not None:
+            raise self._blocked(message, pause, status, kept)
+        hint = self.service.hint(status, told or "")
+        raise _error_class(status)(message + (f". {hint}" if hint else ""), body=kept)
 
-    def _message(self, call: ApiCall, what: str) -> str:
-        return f"{self.service.name} {what} ({call})"
+    def _asked_to_wait(self, status: int, message: str, headers: Mapping[str, str]) -> timedelta | None:
+        """How long the provider wants to be left alone, None when it does not say."""
+        now = self.clock()
+        if (value := headers.get("retry-after")) is not None:
+            told = _retry_after(value, headers.get("date"), now)
+            if told is not None:
+                return told
+        return self.service.blocked_for(message, now) if status == httpx.codes.TOO_MANY_REQUESTS else None
+
+    def _blocked(self, message: str, pause: timedelta, status: int, body: str) -> ProviderError:
+        """Close the way for every call for so long. The next try waits a short pause out; a long one ends the run."""
+        until = self.clock() + pause
+        self.ledger.open_block(until, message)
+        if pause.total_seconds() <= self.patience.longest_pause:
+            return TransientProviderError(message, body=body)
+        hint = self.service.hint(status, "")
+        return QuotaExceeded(
+            f"{message}. No call is made before {until:%Y-%m-%dT%H:%M:%SZ}" + (f". {hint}" if hint else ""), body=body
+        )
+
+    def _message(self, question: ApiCall | Inquiry, what: str) -> str:
+        return f"{self.service.name} {what} ({question})"
 
     def _quote(self, text: str) -> str:
         hidden = self._secrets.hide(" ".join(text.split()))
         return hidden if len(hidden) <= MAX_QUOTED else hidden[:MAX_QUOTED] + "…"
 
 
+def _fault_of(error: BaseException) -> Fault:
+    """What kept a request from its host, told by what the error was raised from."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, ssl.SSLError | ssl.CertificateError):
+            return "tls"
+        if isinstance(cause, socket.gaierror):
+            return "name"
+        cause = cause.__cause__ or cause.__context__
+    return "network"
+
+
+_OUTCOMES: Mapping[type[ProviderError], str] = MappingProxyType(
+    {
+        TransientProviderError: "failed",
+        QuotaExceeded: "blocked",
+        RequestRefused: "refused",
+        AccountRefused: "refused",
+        MalformedAnswer: "malformed",
+    }
+)
+
+
 def _error_class(status: int) -> type[ProviderError]:
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        return QuotaExceeded
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return AccountRefused
     if status == httpx.codes.REQUEST_TIMEOUT or not 300 <= status < 500:
         return TransientProviderError
     return RequestRefused
+
+
+def _parse(body: bytes) -> Any:
+    """The body as JSON. A byte order mark is skipped; where nothing else helps, bare words for no number are null."""
+    body = body.removeprefix(codecs.BOM_UTF8)
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError:
+        return from_json(without_nan(body))
+
+
+def _retry_after(value: str, date: str | None, now: datetime) -> timedelta | None:
+    """The pause of a Retry-After header, seconds or a date, which is compared with the answer's own; else None."""
+    if value.strip().isdecimal():
+        return timedelta(seconds=min(int(value), MAX_PAUSE_SECONDS))
+    try:
+        until = parsedate_to_datetime(value)
+        since = parsedate_to_datetime(date) if date else now
+    except ValueError:
+        return None
+    return max(until.astimezone(UTC) - since.astimezone(UTC), timedelta(0))

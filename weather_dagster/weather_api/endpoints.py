@@ -1,9 +1,10 @@
 """What an endpoint is, which hours it serves, and how a range of hours becomes the fewest calls.
 
 Belongs here: provider-neutral declarations and planning. Does not belong here: HTTP (``client``), the
-endpoints themselves (``openweather``).
+endpoints themselves (``openweather``, ``open_meteo``).
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,6 +124,28 @@ class ApiCall:
         return {**self.endpoint.query(self.locations, self.hours), **self.page}
 
     @property
+    def product(self) -> str:
+        """What it is counted under."""
+        return self.endpoint.product
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        """Endpoint, dataset, places and hours (unix seconds), as the ledger keeps them."""
+        return {
+            "endpoint": self.endpoint.label,
+            "dataset": self.endpoint.dataset.name,
+            "location_ids": ",".join(location.id for location in self.locations),
+            "first_hour_utc": int(self.hours.first.timestamp()),
+            "last_hour_utc": int(self.hours.last.timestamp()),
+        }
+
+    @property
+    def key(self) -> str:
+        """The same for the same question, whatever page of it."""
+        question = f"{self.url} {sorted(self.endpoint.query(self.locations, self.hours).items())}"
+        return hashlib.blake2b(question.encode(), digest_size=16).hexdigest()
+
+    @property
     def weight(self) -> float:
         """Price of one request of this call."""
         return self.endpoint.weigh(len(self.locations), self.hours)
@@ -182,8 +205,17 @@ class Stretch:
         def calls_with(together: int) -> int:
             return math.ceil(places / together) * math.ceil(len(self.hours) / hours_with(together))
 
-        together = min(range(1, max(1, min(places, endpoint.places_per_call)) + 1), key=calls_with)
+        most_places = min(places, endpoint.places_per_call, most or places)
+        together = min(range(1, max(1, most_places) + 1), key=calls_with)
         return together, hours_with(together)
+
+    def cost(self, places: int) -> tuple[int, float]:
+        """Requests, and their price, that it takes for so many places."""
+        together, hours = self.shape(places)
+        groups = [together] * (places // together) + [places % together] * (places % together > 0)
+        parts = list(self.hours.split(hours))
+        weight = sum(self.endpoint.weigh(group, part) for part in parts for group in groups)
+        return len(parts) * len(groups) * self.endpoint.pages, weight * self.endpoint.pages
 
     def calls(self, locations: Sequence[Location]) -> Iterator[ApiCall]:
         """The fewest calls, hours first."""

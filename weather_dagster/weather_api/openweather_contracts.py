@@ -1,4 +1,4 @@
-"""Pydantic contracts of what the OpenWeather adapter reads.
+"""Pydantic contracts of what the OpenWeather adapters read.
 
 Flat on purpose: each field carries the canonical name and the path to it, so a contract reads as the map
 from wire to canonical, costs one object a record, and a field that is left out or null is None. Extra
@@ -6,9 +6,9 @@ fields are ignored. Numbers may come as ints or floats but not as text or boolea
 units of the answer; plausible limits are applied later, to canonical values.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasPath, BaseModel, Field, TypeAdapter
+from pydantic import AliasPath, BaseModel, BeforeValidator, Field, TypeAdapter
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Instant = Annotated[int, Field(ge=0, lt=10**11)]
@@ -30,8 +30,8 @@ Precipitation = Accumulation | Number | None
 """Rain or snow: an object of amounts, or in daily records one plain number; left out when there is none."""
 
 
-def amount_mm(precipitation: Precipitation, hours: Literal[1, 3]) -> float | None:
-    """Amount over ``hours`` hours, mm: 0.0 when left out, None when only another period is told."""
+def amount_mm(precipitation: Precipitation, hours: int) -> float | None:
+    """Amount over ``hours`` (1 or 3) hours, mm: 0.0 when left out, None when only the other period is told."""
     if precipitation is None:
         return 0.0
     if isinstance(precipitation, float):
@@ -42,10 +42,27 @@ def amount_mm(precipitation: Precipitation, hours: Literal[1, 3]) -> float | Non
     return 0.0 if wanted is None and other is None else wanted
 
 
-class Weather(BaseModel):
-    """A record of the hourly history, and the measured part of current weather and forecast steps."""
+class Conditions(BaseModel):
+    """What every record of weather has under the same names. Subclasses add the measured quantities."""
 
     dt: Instant
+    visibility_m: Number | None = _at("visibility")
+    rain: Precipitation = None
+    snow: Precipitation = None
+    condition_id: Annotated[int, Field(ge=0, lt=2**31)] | None = _at("weather", 0, "id")
+
+
+class Step(Conditions):
+    """What every step of a forecast has besides; rain and snow are sums over the hours that end at ``dt``."""
+
+    STEP_HOURS: ClassVar[int]
+
+    precipitation_probability: Number | None = _at("pop")
+
+
+class Weather(Conditions):
+    """A record of the hourly history, and the measured part of current weather and forecast steps."""
+
     temperature_c: Number | None = _at("main", "temp")
     apparent_temperature_c: Number | None = _at("main", "feels_like")
     temperature_min_c: Number | None = _at("main", "temp_min")
@@ -57,16 +74,12 @@ class Weather(BaseModel):
     wind_direction_deg: Number | None = _at("wind", "deg")
     wind_gust_ms: Number | None = _at("wind", "gust")
     cloud_cover_pct: Number | None = _at("clouds", "all")
-    visibility_m: Number | None = _at("visibility")
-    rain: Precipitation = None
-    snow: Precipitation = None
-    condition_id: Annotated[int, Field(ge=0, lt=2**31)] | None = _at("weather", 0, "id")
 
 
-class ForecastStep(Weather):
-    """A step of the 5-day forecast; rain and snow are sums over the 3 hours that end at ``dt``."""
+class ForecastStep(Weather, Step):
+    """A step of the 5-day forecast."""
 
-    precipitation_probability: Number | None = _at("pop")
+    STEP_HOURS: ClassVar[int] = 3
 
 
 class Coordinates(BaseModel):
@@ -80,6 +93,28 @@ class CurrentWeather(Weather):
     """The answer of current weather, which is one record."""
 
     coord: Coordinates | None = None
+
+
+class OneCallWeather(Conditions):
+    """A record of One Call, current or hourly, in both of its generations: flat, and without some quantities."""
+
+    temperature_c: Number | None = _at("temp")
+    apparent_temperature_c: Number | None = _at("feels_like")
+    temperature_min_c: ClassVar[None] = None
+    temperature_max_c: ClassVar[None] = None
+    pressure_hpa: Number | None = _at("pressure")
+    ground_pressure_hpa: ClassVar[None] = None
+    humidity_pct: Number | None = _at("humidity")
+    wind_speed_ms: Number | None = _at("wind_speed")
+    wind_direction_deg: Number | None = _at("wind_deg")
+    wind_gust_ms: Number | None = _at("wind_gust")
+    cloud_cover_pct: Number | None = _at("clouds")
+
+
+class OneCallStep(OneCallWeather, Step):
+    """An hour ahead in One Call."""
+
+    STEP_HOURS: ClassVar[int] = 1
 
 
 class AirPollution(BaseModel):
@@ -123,13 +158,52 @@ class Vintage(BaseModel):
     list: list[Any]
 
 
+def _named(point: Any) -> Any:
+    return dict(zip(("lat", "lon"), point, strict=True)) if isinstance(point, list) and len(point) == 2 else point
+
+
 class AirPollutionSeries(BaseModel):
     """Envelope of air pollution. The documentation shows the point as [latitude, longitude], answers hold an object."""
 
     list: list[Any]
-    coord: Coordinates | tuple[float, float] | None = None
+    coord: Annotated[Coordinates | None, BeforeValidator(_named)] = None
 
 
+class OneCall(BaseModel):
+    """What surrounds every answer of One Call."""
+
+    lat: Annotated[float, Field(ge=-90, le=90)] | None = None
+    lon: Annotated[float, Field(ge=-180, le=180)] | None = None
+
+    @property
+    def coord(self) -> Coordinates | None:
+        """The point that the answer is for, None when it does not tell."""
+        if self.lat is None or self.lon is None:
+            return None
+        return Coordinates(lat=self.lat, lon=self.lon)
+
+
+class OneCallCurrent(OneCall):
+    """One Call 3.0, asked for current weather alone."""
+
+    current: Any
+
+
+class OneCallHourly(OneCall):
+    """One Call 3.0, asked for the hours ahead alone."""
+
+    hourly: list[Any]
+
+
+class OneCallData(OneCall):
+    """Envelope of every answer of One Call 4.0, and of ``timemachine`` in 3.0."""
+
+    data: list[Any]
+
+
+CURRENT_RECORDS = TypeAdapter(list[CurrentWeather])
 WEATHER_SERIES = TypeAdapter(list[Weather])
 FORECAST_STEPS = TypeAdapter(list[ForecastStep])
 AIR_POLLUTION_RECORDS = TypeAdapter(list[AirPollution])
+ONE_CALL_RECORDS = TypeAdapter(list[OneCallWeather])
+ONE_CALL_STEPS = TypeAdapter(list[OneCallStep])

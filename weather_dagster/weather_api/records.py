@@ -1,11 +1,12 @@
 """From the readings of one answer to canonical rows and rejections, whoever the provider is.
 
-Belongs here: plausible limits, hashes, duplicates, hours asked for, the place. Does not belong here: the
-shape of a provider's payload (its contracts and adapter).
+Belongs here: plausible limits, hashes, duplicates, hours asked for, the place, how faults are told. Does not belong
+here: the shape of a provider's payload (its contracts and adapter).
 """
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,18 +14,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import ValidationError
 from pydantic_core import to_json
 
+from weather_dagster import quantities
 from weather_dagster.datasets import CONTRACT_VERSION, Dataset, Rejection, RejectionReason
+from weather_dagster.errors import MalformedAnswer
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location
 
 EARTH_RADIUS_KM = 6371.0
 MAX_NAMED = 3
+MAX_QUOTED = 200
+FULL_CIRCLE = 360
 HOUR_SECONDS = int(HOUR.total_seconds())
 
 Floats = npt.NDArray[np.float64]
-Reading = tuple[int, int, Sequence[float | None], Any]
+Fault = tuple[RejectionReason, str, str]
+"""Why one value of a reading is turned away: reason, the column that it would have been in, message."""
+Reading = tuple[int, int, Sequence[float | None], Any, tuple[Fault, ...]]
+
+_WORD_OUTSIDE_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"|[-+]?\b(?:nan|inf(?:inity)?)\b', re.IGNORECASE | re.DOTALL)
 
 
 def distance_km(latitude_1: float, longitude_1: float, latitude_2: float, longitude_2: float) -> float:
@@ -40,6 +50,27 @@ def payload_text(record: Any) -> str:
     return to_json(record, inf_nan_mode="strings").decode()
 
 
+def without_nan(body: bytes) -> bytes:
+    """The body with null for each bare ``nan`` or ``inf`` outside of texts: C's words, which are no JSON."""
+    return _WORD_OUTSIDE_TEXT.sub(lambda found: found[0] if found[0].startswith(b'"') else b"null", body)
+
+
+def iso(instant: int) -> str:
+    """Unix seconds as people read them."""
+    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def describe(error: ValidationError) -> str:
+    """The first faults, with the value where there is one."""
+    named = (
+        f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}"
+        # The input of a missing field is all that stands around it: a page link with a key, for example.
+        + ("" if fault["type"] == "missing" else f" (is {repr(fault['input'])[:60]})")
+        for fault in error.errors(include_url=False, include_context=False)
+    )
+    return "; ".join(text for text, _ in zip(named, range(MAX_NAMED), strict=False))
+
+
 def payload_hashes(instants: Sequence[int], numbers: Floats) -> list[str]:
     """``datasets.payload_hash`` of many readings at once, one a row of ``numbers``; NaN stands for None."""
     clock = np.array(instants, dtype="<i8").view("<f8").reshape(-1, 1)
@@ -52,6 +83,10 @@ def payload_hashes(instants: Sequence[int], numbers: Floats) -> list[str]:
         hashlib.blake2b(packed[start : start + size], digest_size=16).hexdigest()
         for start in range(0, len(packed), size)
     ]
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Answer:
@@ -88,7 +123,36 @@ class Answer:
         distance = distance_km(self.location.latitude, self.location.longitude, latitude, longitude)
         return distance if distance > self.place_tolerance_km else None
 
-    def add(self, hour: int, instant: int, numbers: Sequence[float | None], record: Any) -> None:
+    def elsewhere(self, latitude: float, longitude: float) -> str | None:
+        """Why an echoed point is another place than the one asked for, None within the tolerance."""
+        distance = self.distance_from(latitude, longitude)
+        if distance is None:
+            return None
+        return (
+            f"the answer is for {latitude:g}, {longitude:g}, {distance:.1f} km from {self.location.id} "
+            f"({self.location.latitude:g}, {self.location.longitude:g})"
+        )
+
+    def malformed(self, expected: str, document: Any) -> MalformedAnswer:
+        """The error for a body that is not the endpoint's. Of the body it tells the names, not what stands in it."""
+        got = (
+            f"an object of {', '.join(map(str, document)) or 'nothing'}"
+            if isinstance(document, dict)
+            else type(document).__name__
+        )
+        return MalformedAnswer(
+            f"{self.provider} answered in another shape than the endpoint's ({self.endpoint} for {self.location.id}, "
+            f"{self.hours}): expected {expected}; got {got[:MAX_QUOTED]}"
+        )
+
+    def add(
+        self,
+        hour: int,
+        instant: int,
+        numbers: Sequence[float | None],
+        record: Any,
+        faults: tuple[Fault, ...] = (),
+    ) -> None:
         """Take one reading.
 
         Args:
@@ -97,8 +161,9 @@ class Answer:
             numbers: one for each of ``dataset.quantities`` in their order and units, then the integers
                 that stand between them and ``rejected_fields`` in the row. Finite.
             record: the parsed record as it came.
+            faults: values that the adapter turns away alone; they are None in ``numbers``.
         """
-        self._readings.append((hour, instant, numbers, record))
+        self._readings.append((hour, instant, numbers, record, faults))
 
     def reject(
         self, reason: RejectionReason, message: str, record: Any, *, hour: int | None, digest: str | None = None
@@ -111,25 +176,33 @@ class Answer:
             digest: hash of its canonical values where they could be read; else the payload's own is taken.
         """
         payload = payload_text(record)
-        digest = digest or hashlib.blake2b(payload.encode(), digest_size=16).hexdigest()
-        self._reject(reason, message, payload, digest, hour, None)
+        self._reject(reason, message, payload, digest or _text_hash(payload), hour, None)
+
+    def reject_body(self, message: str, body: str) -> None:
+        """Keep a body that could not be read; it counts for the first hour that was asked for."""
+        digest = hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
+        self._reject(RejectionReason.UNREADABLE, message, body, digest, None, None)
 
     def finish(self) -> tuple[pa.Table, list[Rejection]]:
         """Rows in the order of hour and instant, schema ``dataset.arrow_schema``, and what was turned away.
 
         An exact repetition is dropped; an implausible value is turned away alone; of several records for
-        one reading the last stays and the others are turned away.
+        one reading the last stays and the others are turned away. Wind from 360 degrees is wind from 0.
         """
         schema = self.dataset.arrow_schema
         if not self._readings:
             return schema.empty_table(), list(self._rejections)
-        hours, instants, numbers, records, digests = self._distinct_readings()
+        hours, instants, numbers, records, faults, digests = self._distinct_readings()
         payloads = [payload_text(record) for record in records]
         digests_as_told = digests.copy()
-        rejected: list[str | None] = [None] * len(records)
+        rejected: list[Sequence[str]] = [()] * len(records)
+        for row, told in enumerate(faults):
+            if told:
+                rejected[row] = self._turn_away_told(hours[row], told, payloads[row])
         implausible = self._implausible(numbers)
         for row in np.flatnonzero(implausible.any(axis=1)).tolist():
-            rejected[row] = self._turn_away(hours[row], numbers[row], implausible[row], payloads[row], digests[row])
+            names = self._turn_away(hours[row], numbers[row], implausible[row], payloads[row], digests[row])
+            rejected[row] = (*rejected[row], *names)
             numbers[row, implausible[row]] = np.nan
             (digests[row],) = payload_hashes(instants[row : row + 1], numbers[row : row + 1])
         columns: list[Any] = [
@@ -138,7 +211,7 @@ class Answer:
             pa.array(instants, pa.int64()),
             # In from_pandas lies the reading of NaN as null.
             *(pa.array(column, from_pandas=True) for column in (numbers + 0.0).T),
-            rejected,
+            [",".join(dict.fromkeys(names)) or None for names in rejected],
             payloads,
             digests,
             [CONTRACT_VERSION] * len(records),
@@ -162,18 +235,30 @@ class Answer:
             table = table.take(list(last_of_reading.values()))
         return table, list(self._rejections)
 
-    def _distinct_readings(self) -> tuple[list[int], list[int], Floats, list[Any], list[str]]:
+    def _distinct_readings(
+        self,
+    ) -> tuple[list[int], list[int], Floats, list[Any], list[tuple[Fault, ...]], list[str]]:
         """The readings and their hashes as columns, each once; NaN in ``numbers`` stands for None.
 
         Sorted by hour, instant and where in the answer they stood last.
         """
-        hours, instants, numbers, records = zip(*self._readings, strict=True)
+        hours, instants, numbers, records, faults = zip(*self._readings, strict=True)
         matrix = np.array(numbers, dtype=np.float64)
-        keys = zip(hours, instants, payload_hashes(instants, matrix), strict=True)
+        if quantities.WIND_DIRECTION in self.dataset.quantities:
+            direction = matrix[:, self.dataset.quantities.index(quantities.WIND_DIRECTION)]
+            direction[direction == FULL_CIRCLE] = 0
+        keys = zip(hours, instants, payload_hashes(instants, matrix), faults, strict=True)
         last_seen = {key: index for index, key in enumerate(keys)}
-        in_order = sorted((hour, instant, index, digest) for (hour, instant, digest), index in last_seen.items())
+        in_order = sorted((hour, instant, index, digest) for (hour, instant, digest, _), index in last_seen.items())
         sorted_hours, sorted_instants, kept, digests = (list(column) for column in zip(*in_order, strict=True))
-        return sorted_hours, sorted_instants, matrix[kept], [records[i] for i in kept], digests
+        return (
+            sorted_hours,
+            sorted_instants,
+            matrix[kept],
+            [records[i] for i in kept],
+            [faults[i] for i in kept],
+            digests,
+        )
 
     def _implausible(self, numbers: Floats) -> npt.NDArray[np.bool_]:
         """Which numbers lie outside the limits of their quantity; integers have none."""
@@ -182,9 +267,17 @@ class Answer:
         upper = [q.upper for q in self.dataset.quantities] + [np.inf] * integers
         return (numbers < lower) | (numbers > upper)
 
+    def _turn_away_told(self, hour: int, faults: tuple[Fault, ...], payload: str) -> list[str]:
+        """One rejection for each fault that the adapter told of a reading; returns the columns."""
+        # The canonical values lack the ones that are turned away, so the hash is the payload's.
+        digest = _text_hash(payload)
+        for reason, column, message in faults:
+            self._reject(reason, message, payload, digest, hour, column)
+        return [column for _, column, _ in faults]
+
     def _turn_away(
         self, hour: int, numbers: Floats, implausible: npt.NDArray[np.bool_], payload: str, digest: str
-    ) -> str:
+    ) -> list[str]:
         """One rejection for each implausible value of a reading; returns their names."""
         names = []
         for index in np.flatnonzero(implausible).tolist():
@@ -195,7 +288,7 @@ class Answer:
                 "an instrument fault or another unit than the one asked for"
             )
             self._reject(RejectionReason.IMPLAUSIBLE_VALUE, message, payload, digest, hour, quantity.name)
-        return ",".join(names)
+        return names
 
     def _conflict(self, instant: int, numbers: Floats, kept: Floats) -> str:
         """In what a reading differs from the one that is kept."""
@@ -210,10 +303,7 @@ class Answer:
             f"{names[i]} is {told(numbers[i])} here and {told(kept[i])} there" for i in differing[:MAX_NAMED]
         )
         more = ", and more" if len(differing) > MAX_NAMED else ""
-        return (
-            f"the answer has a later record for {datetime.fromtimestamp(instant, UTC):%Y-%m-%dT%H:%M:%SZ}, "
-            f"which landed: {named}{more}"
-        )
+        return f"the answer has a later record for {iso(instant)}, which landed: {named}{more}"
 
     def _reject(
         self, reason: RejectionReason, message: str, payload: str, digest: str, hour: int | None, field: str | None

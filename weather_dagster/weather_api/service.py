@@ -43,8 +43,8 @@ class Service:
     """Query parameters that are secret."""
     verdict: Callable[[Any], tuple[int | None, str | None]]
     """HTTP status and message that a parsed body itself declares, where it does."""
-    hints: Mapping[int, str]
-    """Ways out by HTTP status."""
+    hint: Callable[[int, str], str | None]
+    """Way out by HTTP status and the provider's message."""
     limits: Mapping[str, tuple[Limit, ...]]
     """By product, as the plan that is configured has them."""
     ledger: Path

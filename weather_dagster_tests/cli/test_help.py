@@ -12,6 +12,8 @@ from weather_dagster.cli import app
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "demo", "backfill", "ingest", "report", "dev", "simulator", "simulator serve", "locations", "locations list",
+    "locations search", "locations check", "budget", "doctor",
+    "quarantine", "quarantine list", "quarantine redrive",
 )  # fmt: skip
 RUN = CliRunner()
 

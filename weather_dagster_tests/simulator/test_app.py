@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from weather_dagster.locations import load_locations
+from weather_dagster.simulator.accounts import Account
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
 from weather_dagster_tests.simulator.conftest import LYON, NOW, Get, client_of, unix
@@ -249,7 +250,7 @@ def test_without_a_key_every_endpoint_answers_401_before_it_looks_at_parameters(
 
 
 def test_only_the_expected_key_is_let_in():
-    get = client_of(create_app(api_key="right", clock=lambda: NOW))
+    get = client_of(create_app(accounts={"right": Account()}, clock=lambda: NOW))
     assert get(WEATHER, appid="right", **LYON).status_code == 200
     assert get(WEATHER, appid="wrong", **LYON).status_code == 401
     assert get(WEATHER, appid=None, APPID="right", **LYON).status_code == 401

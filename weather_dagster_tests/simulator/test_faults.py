@@ -1,10 +1,13 @@
 """Faults do what they say, to the requests they name, as often as they say."""
 
+import asyncio
 import json
 import time
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from starlette.types import Message
 
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
@@ -210,3 +213,178 @@ def test_requests_are_counted_by_path_and_status_without_the_control_routes():
     assert get("/simulator/requests").json() == {WEATHER: {"200": 1, "400": 1}, "other": {"404": 1}}
     get("/simulator/requests", method="DELETE")
     assert get("/simulator/requests").json() == {}
+
+
+OPEN_METEO = "/historical-forecast-api/v1/forecast"
+TWO_PLACES = {
+    "latitude": "45.76,-33.87",
+    "longitude": "4.84,151.21",
+    "hourly": "temperature_2m,wind_speed_10m",
+    "timeformat": "unixtime",
+    "wind_speed_unit": "ms",
+    "start_hour": "2026-11-20T00:00",
+    "end_hour": "2026-11-20T03:00",
+}
+
+
+def columns(*faults: Fault, **query: Any) -> list[dict[str, Any]]:
+    """The ``hourly`` block of each of two places."""
+    get, _ = faulty(*faults)
+    return [place["hourly"] for place in get(OPEN_METEO, **TWO_PLACES, **query).json()]
+
+
+def turned(block: dict[str, list[Any]], *positions: int) -> dict[str, list[Any]]:
+    return {name: [column[i] for i in positions] for name, column in block.items()}
+
+
+def test_columns_are_edited_by_the_hour():
+    right = columns()
+    assert columns(Fault(kind="drop", hours=(HOUR + 3600,))) == [turned(block, 0, 2, 3) for block in right]
+    assert columns(Fault(kind="duplicates")) == [turned(block, 0, 0, 1, 1, 2, 2, 3, 3) for block in right]
+    assert columns(Fault(kind="reversed")) == [turned(block, 3, 2, 1, 0) for block in right]
+    stale = columns(Fault(kind="stale", seconds=7200))
+    assert [block | {"time": [t + 7200 for t in block["time"]]} for block in stale] == right
+    assert columns(Fault(kind="drop")) == [turned(block) for block in right]
+
+
+def test_one_place_of_a_batch_is_edited_alone():
+    lyon, sydney = columns()
+    fault = Fault(kind="patch", place=(-33.87, 151.21), hours=(HOUR,), values={"temperature_2m": 999, "new": 1})
+    patched = columns(fault)
+    assert patched[0] == lyon
+    assert patched[1]["temperature_2m"] == [999, *sydney["temperature_2m"][1:]]
+    assert patched[1]["new"] == [1, None, None, None]
+    assert columns(fault.model_copy(update={"place": (10.0, 10.0)})) == [lyon, sydney]
+
+
+def test_local_times_of_columns_are_edited_too():
+    right = columns(timezone="Asia/Tokyo")
+    get, _ = faulty(Fault(kind="stale", seconds=3600))
+    shown = get(OPEN_METEO, **TWO_PLACES | {"timeformat": "iso8601", "timezone": "Asia/Tokyo"}).json()
+    assert shown[0]["hourly"]["time"][:2] == ["2026-11-19T23:00", "2026-11-20T00:00"]
+    assert columns(Fault(kind="drop", hours=(right[0]["time"][0],)), timezone="Asia/Tokyo")[0] == turned(
+        right[0], 1, 2, 3
+    )
+
+
+def test_the_newest_hours_can_be_null_in_every_variable():
+    right = columns()
+    for block, emptied in zip(right, columns(Fault(kind="nulls", newest=2)), strict=True):
+        assert emptied["time"] == block["time"]
+        assert emptied["temperature_2m"] == [*block["temperature_2m"][:2], None, None]
+        assert emptied["wind_speed_10m"] == [*block["wind_speed_10m"][:2], None, None]
+    chosen = columns(Fault(kind="nulls", hours=(HOUR,)))[0]
+    assert chosen["temperature_2m"] == [None, *right[0]["temperature_2m"][1:]]
+    assert history(Fault(kind="nulls"))[-1]["main"] is None
+
+
+def test_other_units_come_from_open_meteo_although_others_were_asked():
+    get, _ = faulty(Fault(kind="kelvin"))
+    body = get(OPEN_METEO, **TWO_PLACES).json()[0]
+    assert body["hourly_units"] == {"time": "unixtime", "temperature_2m": "°F", "wind_speed_10m": "km/h"}
+    right = columns()[0]
+    assert body["hourly"]["wind_speed_10m"] == pytest.approx([v * 3.6 for v in right["wind_speed_10m"]], abs=0.1)
+    assert body["hourly"]["temperature_2m"] == pytest.approx([v * 1.8 + 32 for v in right["temperature_2m"]], abs=0.2)
+
+
+def test_other_places_answer_from_open_meteo():
+    get, _ = faulty(Fault(kind="other_place"))
+    assert [place["longitude"] for place in get(OPEN_METEO, **TWO_PLACES).json()] == [-10.2, 136.2]
+
+
+def test_coordinates_can_be_words_that_are_no_json():
+    get, _ = faulty(Fault(kind="nan", place=(45.76, 4.84)))
+    text = get(OPEN_METEO, **TWO_PLACES).text
+    assert text.count('"latitude":-nan,"longitude":-nan,') == 1
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(text)
+    assert json.loads(text.replace("-nan", "null"))[0]["hourly"] == columns()[0]
+
+
+def test_errors_of_open_meteo_have_its_shape():
+    for status, reason in ((429, "Minutely API request limit"), (500, "Something went wrong."), (503, "overloaded")):
+        get, _ = faulty(Fault(kind="status", status=status))
+        response = get(OPEN_METEO, **TWO_PLACES)
+        assert response.status_code == status
+        assert response.json()["error"] is True
+        assert reason in response.json()["reason"]
+    get, _ = faulty(Fault(kind="status", status=502))
+    assert get(OPEN_METEO, **TWO_PLACES).text.startswith("<html>")
+
+
+def test_repeated_parameters_survive_a_fault():
+    get, _ = faulty(Fault(kind="reversed"))
+    body = get(OPEN_METEO, **TWO_PLACES | {"hourly": ["temperature_2m", "cloud_cover"]}).json()
+    assert body[0]["hourly"].keys() == {"time", "temperature_2m", "cloud_cover"}
+
+
+def test_records_of_one_call_are_edited():
+    start = {"start": HOUR, "cnt": 3, **LYON}
+    path = "/data/4.0/onecall/timeline/1h"
+    right = faulty()[0](path, **start).json()["data"]
+
+    def data(*faults: Fault) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = faulty(*faults)[0](path, **start).json()["data"]
+        return records
+
+    assert data(Fault(kind="drop", hours=(HOUR,))) == right[1:]
+    assert data(Fault(kind="reversed")) == right[::-1]
+    assert data(Fault(kind="patch", hours=(HOUR,), values={"temp": 99})) == [right[0] | {"temp": 99}, *right[1:]]
+    assert data(Fault(kind="stale", seconds=60))[0]["dt"] == HOUR - 60
+    everything = faulty(Fault(kind="stale", seconds=60))[0]("/data/3.0/onecall", **LYON).json()
+    whole = faulty()[0]("/data/3.0/onecall", **LYON).json()
+    for part in ("hourly", "daily"):
+        assert everything[part][0]["dt"] == whole[part][0]["dt"] - 60
+    assert everything["current"]["dt"] == whole["current"]["dt"] - 60
+
+
+def test_edits_leave_the_geocoders_alone():
+    kinds = ("drop", "reversed", "patch", "nulls", "stale", "nan")
+    get, _ = faulty(*(Fault(kind=kind) for kind in kinds))  # type: ignore[arg-type]
+    assert len(get("/geo/1.0/direct", q="London").json()) == 2
+    assert len(get("/geocoding-api/v1/search", name="London").json()["results"]) == 2
+
+
+def test_a_byte_order_mark_stands_before_the_answer():
+    right = faulty()[0](HISTORY, **SPAN).content
+    assert faulty(Fault(kind="bom"))[0](HISTORY, **SPAN).content == b"\xef\xbb\xbf" + right
+
+
+def test_a_huge_answer_has_more_than_ten_megabytes():
+    response = faulty(Fault(kind="huge"))[0](HISTORY, **SPAN)
+    assert len(response.content) > 10 * 1024 * 1024
+    assert response.json() == faulty()[0](HISTORY, **SPAN).json()
+
+
+def test_an_endless_answer_never_ends():
+    arrived: list[int] = []
+
+    async def listen() -> None:
+        app = create_app(faults=Faults([Fault(kind="endless")]), clock=lambda: NOW)
+        hang_up = asyncio.Event()
+
+        async def receive() -> Message:
+            await hang_up.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            assert message.get("more_body", True)
+            arrived.append(len(message.get("body", b"")))
+            if len(arrived) == 10:
+                hang_up.set()
+
+        scope = {"type": "http", "method": "GET", "path": WEATHER, "query_string": b"appid=k", "headers": []}
+        async with asyncio.timeout(5):
+            await app(scope, receive, send)
+
+    asyncio.run(listen())
+    assert len(arrived) >= 10, "and it stops when the client goes"
+
+
+def test_the_date_is_told_once_and_can_be_skewed():
+    response = faulty()[0](WEATHER, **LYON)
+    assert response.headers.get_list("date") == ["Wed, 25 Nov 2026 13:20:00 GMT"]
+    for seconds, told in ((3600, "14:20:00"), (-7200, "11:20:00")):
+        skewed = faulty(Fault(kind="date_skew", seconds=seconds))[0](WEATHER, **LYON)
+        assert skewed.headers.get_list("date") == [f"Wed, 25 Nov 2026 {told} GMT"]
+        assert skewed.status_code == 200

@@ -8,6 +8,7 @@ import pytest
 
 from weather_dagster.locations import load_locations
 from weather_dagster.settings import RECORDED_FIRST_HOUR, RECORDED_LOCATIONS
+from weather_dagster.simulator.accounts import account_of_plan
 from weather_dagster.simulator.faults import Fault, Faults
 from weather_dagster.simulator.recorded import LAST_HOUR, create_app
 from weather_dagster_tests.simulator.conftest import Get, client_of, unix
@@ -138,7 +139,7 @@ def test_other_years_are_refused_by_the_documented_code(get: Get, start: str):
 
 def test_key_and_faults_work_as_at_the_simulator():
     faults = Faults([Fault(kind="status", status=500, count=1)])
-    get = client_of(create_app(faults=faults, api_key="right"))
+    get = client_of(create_app(faults=faults, accounts={"right": account_of_plan("professional")}))
     span = {"type": "hour", "start": unix("2013-05-01"), "end": unix("2013-05-02"), **JFK}
     assert [get(HISTORY, appid=key, **span).status_code for key in ("right", "wrong", "right")] == [500, 401, 200]
     assert faults.requests == {HISTORY: {500: 1, 401: 1, 200: 1}}

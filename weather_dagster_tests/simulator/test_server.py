@@ -1,5 +1,6 @@
 """The provider as a process of its own."""
 
+import itertools
 import socket
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def test_a_server_answers_as_the_app_in_process_does_and_logs_no_key(server: tup
         answer = client.get("/data/2.5/history/city", params=HISTORY)
         assert answer.content == client_of(create_app())("/data/2.5/history/city", **HISTORY | {"units": None}).content
         assert answer.headers.get_list("server") == ["openresty"]
+        assert len(answer.headers.get_list("date")) == 1
 
         client.put("/simulator/faults", json=[{"kind": "reset", "count": 1}]).raise_for_status()
         with pytest.raises(httpx.RemoteProtocolError):
@@ -50,6 +52,11 @@ def test_a_server_answers_as_the_app_in_process_does_and_logs_no_key(server: tup
         client.put("/simulator/faults", json=[{"kind": "slow", "seconds": 600}]).raise_for_status()
         with pytest.raises(httpx.ReadTimeout):
             client.get("/data/2.5/history/city", params=HISTORY, timeout=0.2)
+
+        client.put("/simulator/faults", json=[{"kind": "endless", "count": 1}]).raise_for_status()
+        with client.stream("GET", "/data/2.5/history/city", params=HISTORY) as endless:
+            assert len(list(itertools.islice(endless.iter_raw(1024), 5))) == 5
+        assert client.get("/data/2.5/history/city", params=HISTORY).content == answer.content
         counts = client.get("/simulator/requests").json()["/data/2.5/history/city"]
         assert counts["200"] >= 3
     process.terminate()

@@ -3,8 +3,11 @@
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 from starlette.requests import Request
@@ -12,27 +15,31 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from weather_dagster.datasets import Dataset
-from weather_dagster.hours import HourRange, floor_hour
+from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.settings import Settings
 from weather_dagster.weather_api import openweather
 from weather_dagster.weather_api.api import Fetched, WeatherApi
-from weather_dagster.weather_api.endpoints import Endpoint
-from weather_dagster.weather_api.openweather import Units
-from weather_dagster.weather_api.providers import Provider, build_provider
-from weather_dagster.weather_api.service import Patience, RateLimit
+from weather_dagster.weather_api.openweather_reading import Units
+from weather_dagster.weather_api.providers import Provider, build_providers
+from weather_dagster.weather_api.service import Limit, Patience
+from weather_dagster_tests.weather_api.answers import (
+    LYON,
+    NOW,
+    THIS_HOUR,
+    current,
+    endpoint_at,
+    hours_ago,
+    record,
+    series,
+)
+
+__all__ = ["LYON", "NOW", "THIS_HOUR", "current", "endpoint_at", "hours_ago", "record", "series"]
+
+_FOLDER = TemporaryDirectory()
 
 KEY = "5e1ec7ed+k/y"
 QUICK = Patience(wait_initial=0.001, wait_max=0.001, wait_jitter=0)
-NOW = datetime(2026, 11, 25, 13, 20, tzinfo=UTC)
-THIS_HOUR = HourRange(floor_hour(NOW), floor_hour(NOW))
-LYON = Location(id="lyon", name="Lyon", latitude=45.75, longitude=4.85, time_zone="Europe/Paris")
-
-
-def hours_ago(first: int, last: int = 0) -> HourRange:
-    """The hours from ``first`` to ``last`` hours before the running one."""
-    running = floor_hour(NOW)
-    return HourRange(running - timedelta(hours=first), running - timedelta(hours=last))
 
 
 class Replay:
@@ -60,7 +67,8 @@ def provider_of(
     key: str = KEY,
     units: Units = Units.METRIC,
     base_url: str | None = None,
-    rate_limit: RateLimit | None = None,
+    limits: Mapping[str, tuple[Limit, ...]] | None = None,
+    ledger: Path | None = None,
     is_stand_in: bool = False,
 ) -> Provider:
     """OpenWeather as configured in production, but for the app that answers and the pace."""
@@ -68,17 +76,23 @@ def provider_of(
         _env_file=None,
         weather_provider="openweather",
         openweather_api_key=key,
-        openweather_plan="free" if plan == "free" else "professional",
+        openweather_plan="professional" if plan in ("simulator", "recorded") else plan,
         openweather_base_url=base_url,
+        weather_history_provider="none",
     )
-    provider = build_provider(settings)
+    (provider,) = build_providers(settings)
     return dataclasses.replace(
         provider,
         app=app,
         is_stand_in=is_stand_in or provider.is_stand_in,
         endpoints=openweather.plans(base_url, units)[plan].endpoints,
-        service=dataclasses.replace(provider.service, rate_limit=rate_limit),
+        service=dataclasses.replace(provider.service, limits=limits or {}, ledger=ledger or a_ledger()),
     )
+
+
+def a_ledger() -> Path:
+    """A ledger file that no other provider has."""
+    return Path(_FOLDER.name, f"{uuid4()}.sqlite")
 
 
 def api_of(
@@ -90,7 +104,7 @@ def api_of(
     **how: Any,
 ) -> WeatherApi:
     """The facade in front of ``app``."""
-    return WeatherApi(provider_of(app, **how), patience=patience, concurrency=concurrency, clock=clock)
+    return WeatherApi([provider_of(app, **how)], patience=patience, concurrency=concurrency, clock=clock)
 
 
 def fetch_all(
@@ -101,8 +115,12 @@ def fetch_all(
     *,
     on_call: Callable[[int, int], None] | None = None,
 ) -> Fetched:
-    """All loads of a fetch as one."""
-    loads = list(api.fetch(dataset, places, hours, on_call=on_call))
+    """All loads of a fetch as one. The first call that came to nothing is raised."""
+    loads = []
+    for load in api.fetch(api.plan(dataset, places, hours), on_call=on_call):
+        if load.failures:
+            raise load.failures[0].error
+        loads.append(load)
     (provider,) = {load.provider for load in loads}
     return Fetched(
         provider,
@@ -110,32 +128,7 @@ def fetch_all(
         pa.concat_tables(load.records for load in loads),
         [rejection for load in loads for rejection in load.rejections],
         sum(load.calls for load in loads),
+        sum(load.wasted for load in loads),
+        [call for load in loads for call in load.answered],
+        [],
     )
-
-
-def endpoint_at(path: str, plan: str = "simulator") -> Endpoint:
-    """An endpoint of a plan."""
-    return next(e for e in openweather.plans(None)[plan].endpoints if e.path == path)
-
-
-def record(dt: int, **blocks: Any) -> dict[str, Any]:
-    """A well-formed weather record."""
-    return {
-        "dt": dt,
-        "main": {"temp": 7.5, "feels_like": 6.5, "pressure": 1012, "humidity": 70},
-        "weather": [{"id": 802, "main": "Clouds", "description": "scattered clouds", "icon": "03d"}],
-        "clouds": {"all": 40},
-        "wind": {"speed": 3, "deg": 220, "gust": 5},
-        "visibility": 10000,
-        **blocks,
-    }
-
-
-def current(dt: int, **blocks: Any) -> dict[str, Any]:
-    """A well-formed answer of current weather at Lyon."""
-    return {"coord": {"lat": 45.75, "lon": 4.85}, "cod": 200, "name": "Lyon", **record(dt, **blocks)}
-
-
-def series(*records: Any, **envelope: Any) -> dict[str, Any]:
-    """An envelope of records."""
-    return {"cod": "200", "message": 0, "cnt": len(records), "list": list(records), **envelope}

@@ -5,7 +5,6 @@ import logging
 import time
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from weather_dagster.datasets import OBSERVATIONS
 from weather_dagster.errors import (
+    AccountRefused,
     ConfigurationError,
     MalformedAnswer,
     ProviderError,
@@ -25,7 +25,7 @@ from weather_dagster.errors import (
 from weather_dagster.weather_api.api import Fetched
 from weather_dagster.weather_api.client import MAX_BODY_BYTES, Client
 from weather_dagster.weather_api.endpoints import ApiCall
-from weather_dagster.weather_api.service import Patience, RateLimit
+from weather_dagster.weather_api.service import Limit, Patience, Window
 from weather_dagster_tests.weather_api.provider_apps import (
     KEY,
     LYON,
@@ -94,10 +94,10 @@ def test_a_lasting_fault_is_given_up_after_a_bounded_number_of_tries() -> None:
         (
             401,
             {"cod": 401, "message": "Invalid API key."},
-            RequestRefused,
+            AccountRefused,
             ("Invalid API key", "up to 2 hours", "PLAN"),
         ),
-        (403, {"cod": 403, "message": "no"}, RequestRefused, ("403",)),
+        (403, {"cod": 403, "message": "no"}, AccountRefused, ("403",)),
         (404, {"cod": "404", "message": "city not found"}, RequestRefused, ("city not found", "locations file")),
         (400, {"cod": "400", "message": "wrong latitude"}, RequestRefused, ("wrong latitude", "coordinates")),
         (429, {"cod": 429, "message": "temporary blocked"}, QuotaExceeded, ("temporary blocked", "fewer hours")),
@@ -147,7 +147,8 @@ def test_a_server_that_does_not_answer_is_given_up() -> None:
 class Counting:
     """An ASGI app that takes a moment, and counts calls in flight and tasks."""
 
-    def __init__(self, failing: int | None = None) -> None:
+    def __init__(self, failing: int | None = None, status: int = 401) -> None:
+        self._status = status
         self.in_flight = self.most_in_flight = self.most_tasks = self.calls = 0
         self._failing = failing
 
@@ -159,21 +160,21 @@ class Counting:
         self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
         await asyncio.sleep(0.002)
         self.in_flight -= 1
-        await JSONResponse({"cod": "400", "message": "no"} if failing else series())(scope, receive, send)
+        await JSONResponse({"cod": self._status, "message": "no"} if failing else series())(scope, receive, send)
 
 
 def call_many(count: int) -> Iterator[ApiCall]:
     endpoint = endpoint_at("/data/2.5/history/city")
-    return (ApiCall(endpoint, LYON.model_copy(update={"id": f"place_{i}"}), PAST) for i in range(count))
+    return (ApiCall(endpoint, (LYON.model_copy(update={"id": f"place_{i}"}),), PAST) for i in range(count))
 
 
 async def consume(client: Client, calls: Iterator[ApiCall]) -> list[str]:
     async with client:
-        return [call.location.id async for call, _, _ in client.fetch(calls)]
+        return [answer.call.locations[0].id async for answer in client.fetch(calls)]
 
 
 def client_of(app: ASGIApp, **how: Any) -> Client:
-    provider = provider_of(app, rate_limit=how.pop("rate_limit", None))
+    provider = provider_of(app, limits=how.pop("limits", None))
     return Client(provider.service, app=app, patience=QUICK, **how)
 
 
@@ -205,25 +206,44 @@ def test_calls_are_drawn_only_as_they_are_needed() -> None:
     assert len(drawn) <= 8
 
 
-def test_the_first_refusal_cancels_the_rest() -> None:
+def test_a_refused_account_cancels_the_rest() -> None:
     app = Counting(failing=5)
-    with pytest.raises(RequestRefused):
+    with pytest.raises(AccountRefused):
         asyncio.run(consume(client_of(app, concurrency=3), call_many(1000)))
     assert app.calls < 20
 
 
+def test_a_refused_request_leaves_the_others_alone() -> None:
+    app = Counting(failing=5, status=404)
+
+    async def errors() -> list[str]:
+        async with client_of(app, concurrency=3) as client:
+            return [str(answer.error) async for answer in client.fetch(call_many(20)) if answer.error]
+
+    (error,) = asyncio.run(errors())
+    assert "answered 404" in error
+    assert app.calls == 20
+
+
+def test_a_provider_that_is_down_is_not_asked_for_everything() -> None:
+    app = Replay(json_answer({"cod": "500", "message": "no"}, 500))
+    with pytest.raises(TransientProviderError, match="5 calls in a row came to nothing, so no more are made"):
+        asyncio.run(consume(client_of(app), call_many(1000)))
+    assert len(app.queries) == 5 * TRIES
+
+
 def test_no_task_is_left_behind_after_a_refusal() -> None:
     async def ask_and_count() -> int:
-        with pytest.raises(RequestRefused):
+        with pytest.raises(AccountRefused):
             await consume(client_of(Counting(failing=2), concurrency=4), call_many(50))
         return len(asyncio.all_tasks())
 
     assert asyncio.run(ask_and_count()) == 1
 
 
-def test_a_repeated_call_counts_against_the_limit_too(tmp_path: Path) -> None:
+def test_a_repeated_call_counts_against_the_limit_too() -> None:
     app = Replay(json_answer({"cod": "500", "message": "no"}, 500))
-    client = client_of(app, rate_limit=RateLimit(1, tmp_path / "rate.sqlite", seconds=60))
+    client = client_of(app, limits={"free": (Limit(1, Window.MINUTE),)})
     with pytest.raises(TimeoutError):
         asyncio.run(asyncio.wait_for(consume(client, call_many(1)), 0.5))
     assert len(app.queries) == 1

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
 
 from weather_dagster.datasets import FORECASTS, OBSERVATIONS, Dataset, RejectionReason
 from weather_dagster.hours import HourRange, floor_hour
 from weather_dagster.locations import Location
 from weather_dagster.weather_api.api import Fetched
-from weather_dagster.weather_api.openweather import Units
-from weather_dagster.weather_api.openweather_contracts import Precipitation, amount_mm
+from weather_dagster.weather_api.openweather_reading import Units
 from weather_dagster_tests.weather_api.provider_apps import Replay, api_of, fetch_all, json_answer
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -83,19 +81,6 @@ def test_c03_kelvin_under_metric_is_turned_away_by_name_value_and_limit_and_the_
     assert rejection.reason is RejectionReason.IMPLAUSIBLE_VALUE
     assert "temperature_c is 291.42, outside -95 to 60" in rejection.message
     assert json.loads(rejection.payload)["main"]["temp"] == 291.42
-
-
-def test_c04_rain_is_read_as_an_object_and_as_a_number() -> None:
-    entry = case("C04")
-    body, expected = entry["response"]["json"], entry["expect"]
-    contract: TypeAdapter[Precipitation] = TypeAdapter(Precipitation)
-
-    def rain(record: dict[str, Any]) -> float | None:
-        return amount_mm(contract.validate_python(record.get("rain")), 1)
-
-    assert rain(body["current"]) == expected["current"]["rain_1h_mm"]
-    assert [rain(hour) for hour in body["hourly"]] == [hour["precipitation_1h_mm"] for hour in expected["hourly"]]
-    assert [rain(day) for day in body["daily"]] == [day["precipitation_mm"] for day in expected["daily"]]
 
 
 def test_c05_snow_alone_without_wind_and_with_an_unknown_condition_is_kept() -> None:

@@ -10,21 +10,13 @@ import pytest
 from weather_dagster.datasets import AIR_QUALITY, FORECASTS, OBSERVATIONS, Dataset, Rejection, RejectionReason
 from weather_dagster.errors import MalformedAnswer
 from weather_dagster.hours import HourRange
-from weather_dagster.weather_api.endpoints import ApiCall
-from weather_dagster.weather_api.openweather import Units
-from weather_dagster_tests.weather_api.provider_apps import (
-    LYON,
-    THIS_HOUR,
-    Replay,
-    api_of,
-    current,
-    endpoint_at,
-    fetch_all,
-    hours_ago,
-    json_answer,
-    record,
-    series,
-)
+from weather_dagster.locations import Location
+from weather_dagster.weather_api import openweather
+from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
+from weather_dagster.weather_api.openweather import PLAN_NAMES, Refusal
+from weather_dagster.weather_api.openweather_reading import Units
+from weather_dagster.weather_api.service import Limit, Window
+from weather_dagster_tests.weather_api.answers import LYON, THIS_HOUR, current, endpoint_at, hours_ago, record, series
 
 HOUR = int(THIS_HOUR.first.timestamp())
 CURRENT = ("free", "/data/2.5/weather")
@@ -38,7 +30,14 @@ def read(
     endpoint: tuple[str, str], document: Any, hours: HourRange = THIS_HOUR
 ) -> tuple[list[dict[str, Any]], list[Rejection]]:
     plan, path = endpoint
-    records, rejections = ApiCall(endpoint_at(path, plan), LYON, hours).read(document, "openweather").finish()
+    return rows_of(endpoint_at(path, plan), document, hours)
+
+
+def rows_of(
+    endpoint: Endpoint, document: Any, hours: HourRange = THIS_HOUR, place: Location = LYON
+) -> tuple[list[dict[str, Any]], list[Rejection]]:
+    (answer,) = ApiCall(endpoint, (place,), hours).read(document, "openweather")
+    records, rejections = answer.finish()
     return records.to_pylist(), rejections
 
 
@@ -290,9 +289,24 @@ def test_air_pollution_may_echo_the_point_as_an_object_or_as_latitude_and_longit
 
 def test_a_place_on_the_date_line_is_not_far_from_its_echo() -> None:
     place = LYON.model_copy(update={"longitude": 180.0})
-    call = ApiCall(endpoint_at("/data/2.5/weather", "free"), place, THIS_HOUR)
-    records, _ = call.read(current(HOUR) | {"coord": {"lat": 45.75, "lon": -180}}, "openweather").finish()
-    assert records.num_rows == 1
+    echo = current(HOUR) | {"coord": {"lat": 45.75, "lon": -180}}
+    rows, _ = rows_of(endpoint_at("/data/2.5/weather", "free"), echo, place=place)
+    assert len(rows) == 1
+
+
+@pytest.mark.parametrize(
+    "coord", [[1000, 4.85], [45.75], [45.75, 4.85, 170], ["north", 4.85], {"lat": 91, "lon": 0}, 5]
+)
+def test_an_echo_that_is_no_point_is_another_envelope(coord: Any) -> None:
+    with pytest.raises(MalformedAnswer, match="coord"):
+        read(AIR, {"coord": coord, "list": [air(HOUR)]})
+
+
+def test_the_error_for_another_envelope_tells_nothing_of_what_stands_beside_the_missing_part() -> None:
+    with pytest.raises(MalformedAnswer) as caught:
+        read(HISTORY, {"next": "http://h/?appid=SECRET"})
+    assert "list: Field required" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
 
 
 def test_a_sentinel_instead_of_an_air_quality_index_is_quarantined() -> None:
@@ -356,8 +370,8 @@ def test_a_step_lies_between_its_issue_and_the_end_of_the_forecast(
 def test_every_system_of_units_comes_out_metric(units: Units, temperature: float, speed: float) -> None:
     main = {"temp": temperature, "feels_like": temperature, "pressure": 1012, "humidity": 70}
     body = series(record(HOUR - 3600, main=main, wind={"speed": speed, "gust": speed, "deg": 90}, rain={"1h": 2}))
-    fetched = fetch_all(api_of(Replay(json_answer(body)), units=units), OBSERVATIONS, [LYON], hours_ago(1, 1))
-    (row,) = fetched.records.to_pylist()
+    endpoint = next(e for e in openweather.plans(None, units)["professional"].endpoints if e.path == HISTORY[1])
+    ((row,), _) = rows_of(endpoint, body, hours_ago(1, 1))
     expected = {
         "temperature_c": 20.0,
         "apparent_temperature_c": 20.0,
@@ -374,14 +388,15 @@ def test_every_system_of_units_comes_out_metric(units: Units, temperature: float
 @pytest.mark.parametrize("dataset", [OBSERVATIONS, FORECASTS, AIR_QUALITY])
 def test_records_have_the_schema_of_their_dataset_even_when_there_are_none(dataset: Dataset) -> None:
     endpoint = {"observations": HISTORY, "forecasts": VINTAGES, "air_quality": AIR}[dataset.name]
-    call = ApiCall(endpoint_at(endpoint[1]), LYON, THIS_HOUR)
+    call = ApiCall(endpoint_at(endpoint[1]), (LYON,), THIS_HOUR)
     items: dict[str, list[Any]] = {
         "observations": [record(HOUR)],
         "forecasts": [{"issued": HOUR, "list": [record(HOUR)]}],
         "air_quality": [air(HOUR)],
     }
     for records in ([], items[dataset.name]):
-        table, _ = call.read(series(*records), "openweather").finish()
+        (answer,) = call.read(series(*records), "openweather")
+        table, _ = answer.finish()
         assert table.schema == dataset.arrow_schema
         assert table.num_rows == len(records)
         table.validate(full=True)
@@ -398,3 +413,77 @@ def test_a_reading_before_its_hour_says_how_old_it_may_be() -> None:
     _, (rejection,) = read(CURRENT, current(HOUR - int(timedelta(hours=2).total_seconds())))
     assert "2026-11-25T11:00:00Z" in rejection.message
     assert "30 minutes" in rejection.message
+
+
+NO_ONE_CALL = (
+    "Please note that using One Call 3.0 requires a separate subscription to the One Call by Call plan. "
+    "If you have a valid subscription, but still receive this error, then please see the FAQ."
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "cause", "ways_out"),
+    [
+        (401, NO_ONE_CALL, Refusal.NO_ONE_CALL, ["OPENWEATHER_PLAN=one_call_4", "no subscription"]),
+        (401, "Invalid API key. Please see the FAQ.", Refusal.KEY, ["mistyped", "2 hours", "OPENWEATHER_PLAN"]),
+        (401, "", Refusal.KEY, ["OPENWEATHER_API_KEY"]),
+        (400, "requested time is out of range (code 400000)", Refusal.OUTSIDE_SPAN, ["month"]),
+        (400, "wrong latitude", Refusal.REQUEST, ["locations file"]),
+        (404, "Internal error", Refusal.NOT_FOUND, ["OPENWEATHER_BASE_URL", "no data"]),
+        (429, "Your account is temporary blocked", Refusal.BLOCKED, ["Wait"]),
+        (500, "Internal error: 500001", None, []),
+    ],
+)
+def test_the_cause_of_a_refusal_is_told_from_its_message(
+    status: int, message: str, cause: Refusal | None, ways_out: list[str]
+) -> None:
+    assert openweather.refusal(status, message) is cause
+    hint = openweather.hint(status, message)
+    assert (hint is None) == (cause is None)
+    assert all(way in str(hint) for way in ways_out)
+
+
+@pytest.mark.parametrize(
+    ("document", "verdict"),
+    [
+        ({"cod": 200}, (200, None)),
+        ({"cod": "200", "message": 0}, (200, None)),
+        ({"cod": 401, "message": "Invalid API key"}, (401, "Invalid API key")),
+        ({"cod": "400000", "message": "too early"}, (400, "too early (code 400000)")),
+        ({"cod": 400000}, (400, "no message (code 400000)")),
+        ({"cod": "700"}, (None, None)),
+        ([], (None, None)),
+    ],
+)
+def test_a_body_declares_status_and_message(document: Any, verdict: tuple[int | None, str | None]) -> None:
+    assert openweather.verdict(document) == verdict
+
+
+def test_a_code_of_six_digits_reaches_the_hint() -> None:
+    status, message = openweather.verdict({"cod": "400000", "message": "no data for this period"})
+    assert openweather.refusal(status or 0, message or "") is Refusal.OUTSIDE_SPAN
+
+
+def test_every_plan_that_a_person_can_set_has_limits_for_each_of_its_products() -> None:
+    table = openweather.plans(None)
+    assert {*table} == {*PLAN_NAMES, "simulator", "recorded"}
+    for name in PLAN_NAMES:
+        plan = table[name]
+        assert {e.product for e in plan.endpoints} <= {*plan.limits}
+        assert {e.dataset.name for e in plan.endpoints} == {"observations", "forecasts", "air_quality"}
+        assert {*plan.prices} <= {*plan.limits}
+
+
+def test_one_call_has_the_calls_of_a_day_that_are_free_of_charge_unless_told_otherwise() -> None:
+    assert openweather.plans(None)["one_call_3"].limits["one_call"] == (Limit(1_000, Window.DAY),)
+    assert openweather.plans(None, one_call_per_day=2_000)["one_call_4"].limits["one_call"] == (
+        Limit(2_000, Window.DAY),
+    )
+    assert openweather.plans(None)["one_call_4"].limits["free"] == openweather.plans(None)["free"].limits["free"]
+
+
+@pytest.mark.parametrize(("calls", "cost"), [(0, 0), (1_000, 0), (1_001, 0.0012), (2_000, 1.2)])
+def test_only_calls_above_those_of_the_day_cost(calls: int, cost: float) -> None:
+    price = openweather.plans(None)["one_call_3"].prices["one_call"]
+    assert price.of_a_day(calls) == pytest.approx(cost)
+    assert str(price) == "0.0012 GBP a call above 1,000 a day"

@@ -10,7 +10,7 @@ import weather_dagster
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import ProviderName, Settings
 from weather_dagster.weather_api.api import WeatherApi
-from weather_dagster.weather_api.providers import PROVIDERS, build_provider
+from weather_dagster.weather_api.providers import PROVIDERS, build_providers
 
 
 def settings(**chosen: Any) -> Settings:
@@ -25,9 +25,18 @@ def test_every_registered_provider_can_be_built_and_carries_its_name(name: str) 
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"weather_provider": "weather_bug"}, r"'weather_bug'; known names: openweather, simulator, recorded"),
-        ({"openweather_plan": "platinum"}, r"OPENWEATHER_PLAN is 'platinum'; known plans: free, professional"),
-        ({"openweather_plan": "simulator"}, r"OPENWEATHER_PLAN is 'simulator'; known plans: free, professional"),
+        (
+            {"weather_provider": "weather_bug"},
+            r"'weather_bug'; known names: openweather, open_meteo, simulator, recorded",
+        ),
+        (
+            {"openweather_plan": "platinum"},
+            r"OPENWEATHER_PLAN is 'platinum'; known plans: free, one_call_3, one_call_4, professional",
+        ),
+        (
+            {"openweather_plan": "simulator"},
+            r"OPENWEATHER_PLAN is 'simulator'; known plans: free, one_call_3, one_call_4, professional",
+        ),
         ({"weather_provider": "openweather", "openweather_api_key": None}, r"set OPENWEATHER_API_KEY"),
         ({"weather_provider": "openweather", "openweather_api_key": "  "}, r"set OPENWEATHER_API_KEY"),
         ({"openweather_base_url": "api.example"}, r"OPENWEATHER_BASE_URL"),
@@ -36,16 +45,18 @@ def test_every_registered_provider_can_be_built_and_carries_its_name(name: str) 
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(chosen: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        build_provider(settings(**chosen))
+        build_providers(settings(**chosen))
 
 
 def test_the_base_url_replaces_both_hosts() -> None:
-    built = build_provider(settings(openweather_plan="professional", openweather_base_url="http://127.0.0.1:8900/"))
+    built, *_ = build_providers(
+        settings(openweather_plan="professional", openweather_base_url="http://127.0.0.1:8900/")
+    )
     assert {endpoint.base_url for endpoint in built.endpoints} == {"http://127.0.0.1:8900"}
 
 
 def test_without_a_base_url_the_history_has_its_own_host() -> None:
-    built = build_provider(settings(openweather_plan="professional"))
+    built, *_ = build_providers(settings(openweather_plan="professional"))
     assert {endpoint.base_url for endpoint in built.endpoints} == {
         "https://api.openweathermap.org",
         "https://history.openweathermap.org",
@@ -55,11 +66,12 @@ def test_without_a_base_url_the_history_has_its_own_host() -> None:
 @pytest.mark.parametrize("name", ["simulator", "recorded"])
 def test_built_in_data_answers_in_process_whatever_a_live_account_is_set_to(name: str) -> None:
     served = settings(weather_provider=name, openweather_base_url="http://127.0.0.1:8900")
-    assert build_provider(served).app is not None
+    (built,) = build_providers(served)
+    assert built.app is not None
 
 
 def test_the_simulator_is_never_sent_the_real_key() -> None:
-    built = build_provider(settings(weather_provider="simulator", openweather_api_key="real"))
+    built, *_ = build_providers(settings(weather_provider="simulator", openweather_api_key="real"))
     assert "real" not in [secret.get_secret_value() for secret in built.service.credentials.values()]
 
 

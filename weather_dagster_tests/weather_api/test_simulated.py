@@ -8,7 +8,13 @@ import pyarrow.compute as pc
 import pytest
 
 from weather_dagster.datasets import AIR_QUALITY, DATASETS, FORECASTS, OBSERVATIONS, Dataset, RejectionReason
-from weather_dagster.errors import MalformedAnswer, QuotaExceeded, RequestRefused, TransientProviderError
+from weather_dagster.errors import (
+    AccountRefused,
+    MalformedAnswer,
+    QuotaExceeded,
+    RequestRefused,
+    TransientProviderError,
+)
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import RECORDED_LOCATIONS, Settings
@@ -120,10 +126,10 @@ def test_current_weather_lands_under_the_running_hour_for_every_default_place() 
 @pytest.mark.parametrize(
     ("fault", "error", "requests"),
     [
-        (Fault(kind="status", status=401), RequestRefused, 1),
+        (Fault(kind="status", status=401), AccountRefused, 1),
         (Fault(kind="status", status=404), RequestRefused, 1),
         (Fault(kind="status", status=429), QuotaExceeded, 1),
-        (Fault(kind="error_in_200", status=401), RequestRefused, 1),
+        (Fault(kind="error_in_200", status=401), AccountRefused, 1),
         (Fault(kind="wrong_shape"), MalformedAnswer, 1),
         (Fault(kind="status", status=500), TransientProviderError, QUICK.attempts),
         (Fault(kind="status", status=503), TransientProviderError, QUICK.attempts),
