@@ -315,3 +315,39 @@ def test_entries_are_found_by_dataset_reason_place_time_and_state(store: DuckDBW
     store.connection.execute("update bronze.quarantine set resolved_load_id = 2 where location_id = 'lyon'")
     assert {e.location_id for e in entries(store, limit=9)} == {"oslo"}
     assert len(entries(store, limit=9, include_resolved=True)) == 4
+
+
+STRANGE = [
+    "",
+    "<html>",
+    "null",
+    "7",
+    '"text"',
+    "[]",
+    "[[]]",
+    "{}",
+    '{"dt": null}',
+    '{"dt": 1e400}',
+    '{"issued": {}}',
+    '{"issued": 1772323200, "list": 3}',
+    '{"list": [{}]}',
+    '{"main": 4, "dt": 1772323200}',
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("reason", [RejectionReason.CONTRACT, RejectionReason.UNREADABLE])
+def test_whatever_lies_in_quarantine_a_re_drive_goes_through(store: DuckDBWarehouse, reason: RejectionReason) -> None:
+    fetch(store, "no record", record(1, temp=65))
+    for source in ENDPOINTS:
+        for payload in STRANGE:
+            store.connection.execute(
+                """
+                insert into bronze.quarantine
+                select * replace (? as dataset, ? as endpoint, ? as payload, ? as payload_hash, ? as reason)
+                from bronze.quarantine where payload = '"no record"'
+                """,
+                [source.dataset.name, source.label, payload, f"{source.label} {payload[:40]}", reason],
+            )
+    tried = len({(source.dataset.name, source.label) for source in ENDPOINTS}) * len(STRANGE) + 2
+    assert again(store) == Redriven(tried=tried, still_rejected=tried)
