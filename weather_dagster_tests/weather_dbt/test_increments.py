@@ -31,6 +31,7 @@ KEYS = {
     "silver.air_quality": ("location_id", "valid_hour_utc"),
     "gold.hourly_weather": ("location_id", "valid_hour_utc"),
     "gold.daily_weather": ("location_id", "local_date"),
+    "gold.daily_air_quality": ("location_id", "local_date"),
     "gold.temperature_moving_averages": ("location_id", "valid_hour_utc"),
     "gold.latest_conditions": ("location_id",),
 }
@@ -54,8 +55,8 @@ class Landings:
 
     def _land_one(self, warehouse: DuckDBWarehouse) -> None:
         choose = self._random
-        (dataset,) = choose.choices([OBSERVATIONS, FORECASTS, AIR_QUALITY], [6, 1, 1])
-        length = choose.choice([1, 1, 5, 30, 340]) if dataset is OBSERVATIONS else choose.choice([1, 5, 40])
+        (dataset,) = choose.choices([OBSERVATIONS, FORECASTS, AIR_QUALITY], [6, 1, 3])
+        length = choose.choice([1, 5, 40]) if dataset is FORECASTS else choose.choice([1, 1, 5, 30, 340])
         first = choose.randrange(GRID_HOURS - length + 1)
         provider = choose.choice(["openweather", "simulator", "simulator"])
         minutes = choose.choice([0, 0, 0, -10, 10, 25])
@@ -185,6 +186,16 @@ FAULTS = {
         "models/gold/daily_weather.sql",
         "from {{ ref('hourly_weather') }} as hourly",
         "from (select * from {{ ref('hourly_weather') }} where {{ is_fresh() }}) as hourly",
+    ),
+    "an hour of air quality touches its own day alone": (
+        "models/gold/daily_air_quality.sql",
+        "add_hours('utc_time', frame_hours - 1)",
+        "add_hours('utc_time', 0)",
+    ),
+    "a mean of eight hours begins with the day": (
+        "models/gold/daily_air_quality.sql",
+        "cross join {{ numbers(-1, 1) }}",
+        "cross join {{ numbers(0, 1) }}",
     ),
     "doubles are added as they come": (
         "macros/engines.sql",

@@ -39,6 +39,7 @@ def test_every_model_is_described_and_every_column_of_its_table_too(dbt: Dbt, tm
         ("silver", "air_quality"),
         ("gold", "hourly_weather"),
         ("gold", "daily_weather"),
+        ("gold", "daily_air_quality"),
         ("gold", "temperature_moving_averages"),
         ("gold", "latest_conditions"),
     }

@@ -55,5 +55,6 @@ select
     {{ condition_group('condition_id') }} as condition_group,
     case when wind_speed_ms = 0 then null else {{ compass_sector('wind_direction_deg') }} end as wind_compass,
     {{ dew_point_c('temperature_c', 'humidity_pct') }} as dew_point_c,
+    {{ rounded('abs(precipitation_mm - rain_mm - snow_mm)', 6) }} > 0.05 as precipitation_parts_disagree,
     rejected_fields is null as is_plausible
 from cleaned
