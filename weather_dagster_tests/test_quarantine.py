@@ -185,7 +185,8 @@ def test_a_later_good_row_settles_an_entry_without_any_fix(store: DuckDBWarehous
 
 def test_a_later_row_in_which_the_field_is_nulled_too_settles_nothing(store: DuckDBWarehouse) -> None:
     fetch(store, record(1, temp=65))
-    fetch(store, record(1, temp=70, pressure=1))
+    fetch(store, record(1, temp=70, wind={"speed": 4}))
+    assert store.query("select max(load_id) from bronze.observations") == [(2,)]
     assert again(store) == Redriven(tried=2, still_rejected=2)
 
 
