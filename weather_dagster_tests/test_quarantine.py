@@ -16,7 +16,7 @@ from weather_dagster.locations import Location
 from weather_dagster.quarantine import EXCERPT, Count, Redriven, entries, redrive, summary
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Landed, open_warehouse
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
-from weather_dagster.weather_api.openweather import plans
+from weather_dagster.weather_api.providers import known_endpoints
 from weather_dagster.weather_api.records import Answer
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -24,7 +24,8 @@ DAY = HourRange(START, START + 23 * HOUR)
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 LYON = Location(id="lyon", name="Lyon", latitude=45.75, longitude=4.85, time_zone="Europe/Paris")
 OSLO = Location(id="oslo", name="Oslo", latitude=59.91, longitude=10.75, time_zone="Europe/Oslo")
-ENDPOINTS = tuple(dict.fromkeys(e for plan in plans(None).values() for e in plan.endpoints))
+ENDPOINTS = known_endpoints()
+OPEN_METEO = next(e for e in ENDPOINTS if e.label == "api/v1/forecast" and e.dataset is OBSERVATIONS)
 HISTORY, CURRENT, AIR = "/data/2.5/history/city", "/data/2.5/weather", "/data/2.5/air_pollution/history"
 
 
@@ -184,7 +185,8 @@ def test_a_later_good_row_settles_an_entry_without_any_fix(store: DuckDBWarehous
 
 def test_a_later_row_in_which_the_field_is_nulled_too_settles_nothing(store: DuckDBWarehouse) -> None:
     fetch(store, record(1, temp=65))
-    fetch(store, record(1, temp=70, pressure=1))
+    fetch(store, record(1, temp=70, wind={"speed": 4}))
+    assert store.query("select max(load_id) from bronze.observations") == [(2,)]
     assert again(store) == Redriven(tried=2, still_rejected=2)
 
 
@@ -351,3 +353,35 @@ def test_whatever_lies_in_quarantine_a_re_drive_goes_through(store: DuckDBWareho
             )
     tried = len({(source.dataset.name, source.label) for source in ENDPOINTS}) * len(STRANGE) + 2
     assert again(store) == Redriven(tried=tried, still_rejected=tried)
+
+
+def fetch_columns(store: DuckDBWarehouse, *, latitude: float = 45.75, unit: str = "°C", temp: float = 7.5) -> None:
+    """Land an answer of Open-Meteo for one hour."""
+    values = {"time": int(START.timestamp()), "temperature_2m": temp, "relative_humidity_2m": 70}
+    document = OPEN_METEO.wrap(values, DAY) | {"latitude": latitude, "longitude": 4.85}
+    document["hourly_units"]["temperature_2m"] = unit
+    (answer,) = ApiCall(OPEN_METEO, (LYON,), DAY).read(document, "open_meteo")
+    rows, rejections = answer.finish()
+    store.land(OBSERVATIONS, rows, rejections, [LYON], provider="open_meteo", hours=DAY, run_id="fetch", now=NOW)
+
+
+def test_a_value_in_another_unit_does_not_pass_for_one_in_the_right_unit(store: DuckDBWarehouse) -> None:
+    fetch_columns(store, unit="K", temp=20)
+    assert open_reasons(store) == ["other_unit"]
+    assert again(store) == Redriven(tried=1, still_rejected=1)
+    assert temperatures(store) == [None]
+
+
+def test_a_row_of_columns_that_brings_its_point_is_judged_by_it(store: DuckDBWarehouse) -> None:
+    fetch_columns(store, latitude=50)
+    assert again(store) == Redriven(tried=1, still_rejected=1)
+    moved = LYON.model_copy(update={"latitude": 50.1})
+    assert again(store, [moved]) == Redriven(tried=1, landed=1, rows_added=1)
+    assert temperatures(store) == [7.5]
+
+
+def test_a_row_of_columns_lands_after_a_fix(store: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch_columns(store, temp=65)
+    widen_temperature(monkeypatch)
+    assert again(store) == Redriven(tried=1, landed=1, rows_added=1)
+    assert temperatures(store) == [65]
