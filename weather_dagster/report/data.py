@@ -112,7 +112,7 @@ class ReportData:
     rejected_fields: dict[str, dict[str, int]]
     """By place, watched or not: quantity -> hours whose value was implausible and is null in gold."""
     quarantined: dict[str, dict[str, int]]
-    """By place, watched or not: reason -> entries of bronze.quarantine, of all datasets."""
+    """By place, watched or not: reason -> open entries of bronze.quarantine, of all datasets."""
     newest_quarantined: list[Row]
     """Of all places, watched or not."""
     loads: list[Row]
@@ -178,13 +178,16 @@ def read_report_data(warehouse: DuckDBWarehouse, watched: Collection[str]) -> Re
             """,
         ),
         quarantined=_counts(
-            warehouse, "select location_id, reason, count(*) from bronze.quarantine group by all order by 3 desc, 2"
+            warehouse,
+            "select location_id, reason, count(*) from bronze.quarantine where resolved_load_id is null "
+            "group by all order by 3 desc, 2",
         ),
         newest_quarantined=_rows(
             warehouse,
             """
             select coalesce(place.name, location_id) as place, dataset, hour_utc, reason, message
             from bronze.quarantine left join bronze.locations as place using (location_id)
+            where resolved_load_id is null
             order by quarantine.load_id desc, hour_utc desc, message limit ?
             """,
             [QUARANTINE_SHOWN],
