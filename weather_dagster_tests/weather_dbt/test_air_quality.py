@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from weather_dagster_tests.weather_dbt.test_calculations import case
 pytestmark = pytest.mark.integration
 
 DAY = datetime(2026, 6, 1, tzinfo=UTC)
+JUNE_1 = DAY.date()
 SPRING = datetime(2026, 3, 28, 23, tzinfo=UTC)
 """Begin of the 29th of March in Paris, a day of 23 hours."""
 # 24 h means of PM10 and their index, worked out by hand from table 6 of EPA-454/B-24-002.
@@ -94,10 +94,8 @@ def query(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Query:
     return run
 
 
-def daily(query: Query, columns: str, name: str, day: date = DAY.date()) -> tuple[Any, ...]:
-    (row,) = query(
-        f"select {columns} from gold.daily_air_quality where location_id = ? and local_date = ?", name, day
-    )
+def daily(query: Query, columns: str, name: str, day: date = JUNE_1) -> tuple[Any, ...]:
+    (row,) = query(f"select {columns} from gold.daily_air_quality where location_id = ? and local_date = ?", name, day)
     return row
 
 
@@ -173,6 +171,8 @@ def precipitation_rows() -> list[dict[str, Any]]:
 
 
 def test_precipitation_that_its_parts_contradict_is_flagged_and_the_total_stays(query: Query) -> None:
-    rows = query("select precipitation_mm, precipitation_parts_disagree from silver.observations order by valid_hour_utc")
+    rows = query(
+        "select precipitation_mm, precipitation_parts_disagree from silver.observations order by valid_hour_utc"
+    )
     assert [total for total, _ in rows] == [row["precipitation_mm"] for row in precipitation_rows()]
     assert [flag for _, flag in rows] == [*case("C11")["expect"]["parts_disagree_flag"], False, True, True, None]
