@@ -28,7 +28,7 @@ class Attribution:
     licence: Link | None = None
     remarks: str = ""
     """Whole sentences: what was changed, and who stands behind the source."""
-    air_quality: Link | None = None
+    air_quality: "Attribution | None" = None
     """Whom to name besides where air quality is shown."""
 
 
@@ -46,10 +46,13 @@ ATTRIBUTIONS: Mapping[str, Attribution] = {
         credit=Link("Weather data by Open-Meteo.com", "https://open-meteo.com/"),
         licence=CC_BY_4,
         remarks="Changed here: units converted, hours aggregated. Models by ECMWF, DWD, NOAA and others.",
-        air_quality=Link(
-            "Air quality contains modified Copernicus Atmosphere Monitoring Service (CAMS) information; "
-            "neither the European Commission nor ECMWF is responsible for its use",
-            "https://atmosphere.copernicus.eu/",
+        air_quality=Attribution(
+            name="CAMS",
+            credit=Link(
+                "Air quality contains modified Copernicus Atmosphere Monitoring Service (CAMS) information",
+                "https://atmosphere.copernicus.eu/",
+            ),
+            remarks="Neither the European Commission nor ECMWF is responsible for its use.",
         ),
     ),
     "simulator": Attribution(

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from weather_dagster import quantities
-from weather_dagster.attribution import attribution
+from weather_dagster.attribution import Attribution, attribution
 from weather_dagster.datasets import REASON_HELP, RejectionReason
 from weather_dagster.errors import WarehouseError
 from weather_dagster.quantities import Quantity
@@ -141,7 +141,7 @@ def render_report(data: ReportData, *, now: datetime, provider: str) -> str:
         data=data,
         source=source,
         credits=credited,
-        has_several=len(credited) > 1,
+        names_sources=not credited.keys() <= {provider},
         simulated_hours=sum(counts.get("simulator", 0) for counts in data.providers.values()),
         is_simulator=provider == "simulator",
         conditions=[_condition(place, now) for place in data.places],
@@ -162,13 +162,15 @@ def _source(provider: str) -> Source:
     return SOURCES.get(provider) or Source(f"Data from {provider}")
 
 
-def _credits(data: ReportData) -> list[Row]:
-    """Whom the page has to name: providers of what it shows, in alphabetical order."""
-    air_quality = set(data.air_quality_providers)
-    return [
-        {"source": attribution(provider), "has_air_quality": provider in air_quality}
-        for provider in sorted({*data.weather_providers, *air_quality})
-    ]
+def _credits(data: ReportData) -> dict[str, list[Attribution]]:
+    """Whom the page has to name: by provider of what it shows, those behind its weather and its air quality."""
+    shown: dict[str, list[Attribution]] = {}
+    for provider in sorted({*data.weather_providers, *data.air_quality_providers}):
+        own = attribution(provider)
+        shown[provider] = [own]
+        if own.air_quality and provider in data.air_quality_providers:
+            shown[provider].append(own.air_quality)
+    return shown
 
 
 def _document(data: ReportData) -> Row:

@@ -365,6 +365,13 @@ def test_each_place_names_its_provider_where_there_are_several(make_gold: GoldMa
     assert lyon.strip() == "Open-Meteo; air quality OpenWeather"
 
 
+def test_rows_of_another_provider_than_the_configured_one_are_named(make_gold: GoldMaker, tmp_path: Path) -> None:
+    page = write(make_gold(locations=[LYON], provider="openweather"), tmp_path, provider="open_meteo")
+    cards = words_of(page).split("Charts of one place")[0]
+    assert "data of OpenWeather made" in cards
+    assert "Source OpenWeather" in cards
+
+
 def test_a_place_that_is_watched_no_longer_is_not_credited(make_gold: GoldMaker, tmp_path: Path) -> None:
     warehouse = make_gold(locations=[LYON, HOSTILE_PLACE], provider="openweather")
     for table in ("gold.hourly_weather", "gold.latest_conditions", "silver.air_quality"):
