@@ -109,6 +109,10 @@ class ReportData:
     """By place: mm of precipitation, rain and snow in the days of ``daily``; from unrounded values."""
     providers: dict[str, dict[str, int]]
     """By place, watched or not: provider -> hours in gold."""
+    weather_providers: list[str]
+    """Of the weather that is on the page."""
+    air_quality_providers: list[str]
+    """Of the air quality that is on the page."""
     rejected_fields: dict[str, dict[str, int]]
     """By place, watched or not: quantity -> hours whose value was implausible and is null in gold."""
     quarantined: dict[str, dict[str, int]]
@@ -169,6 +173,8 @@ def read_report_data(warehouse: DuckDBWarehouse, watched: Collection[str]) -> Re
         providers=_counts(
             warehouse, "select location_id, provider, count(*) from gold.hourly_weather group by all order by 3 desc, 2"
         ),
+        weather_providers=_providers(warehouse, "gold.hourly_weather"),
+        air_quality_providers=_providers(warehouse, "silver.air_quality"),
         rejected_fields=_counts(
             warehouse,
             """
@@ -314,6 +320,13 @@ def _counts(warehouse: DuckDBWarehouse, sql: str) -> dict[str, dict[str, int]]:
     for location_id, name, count in warehouse.query(sql):
         counts.setdefault(location_id, {})[name] = count
     return counts
+
+
+def _providers(warehouse: DuckDBWarehouse, table: str) -> list[str]:
+    rows = warehouse.query(
+        f"select distinct provider from {table} semi join watched using (location_id) order by provider"
+    )
+    return [provider for (provider,) in rows]
 
 
 def _break_where_clocks_go_back(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:

