@@ -25,6 +25,7 @@ ASSETS = BRONZE | {
     "silver/air_quality",
     "gold/hourly_weather",
     "gold/daily_weather",
+    "gold/daily_air_quality",
     "gold/temperature_moving_averages",
     "gold/latest_conditions",
     "report/weather_report",
