@@ -16,7 +16,14 @@ from enum import StrEnum
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from weather_dagster.errors import BudgetExceeded, ConfigurationError, ProviderError, QuotaExceeded, WeatherError
+from weather_dagster.errors import (
+    BudgetExceeded,
+    ConfigurationError,
+    MalformedAnswer,
+    ProviderError,
+    QuotaExceeded,
+    WeatherError,
+)
 from weather_dagster.geocoding import check_offline
 from weather_dagster.hours import HOUR, HourRange, floor_hour, utc_now
 from weather_dagster.locations import Location, load_locations
@@ -210,8 +217,9 @@ async def _ask(provider: Provider, place: Location, worked: datetime | None, *, 
     async with Client(provider.service, patience=IMPATIENT, run_id="doctor") as client:
         for endpoint in _cheapest(provider):
             name = f"{provider.name} {endpoint.label}"
+            call = _probe(endpoint, place)
             try:
-                found = await client.probe(_probe(endpoint, place))
+                found = await client.probe(call)
             except BudgetExceeded as error:
                 # Of this product alone.
                 findings.append(Finding(f"{provider.name} budget", Verdict.WARN, str(error)))
@@ -230,7 +238,7 @@ async def _ask(provider: Provider, place: Location, worked: datetime | None, *, 
                 if not skew_told:
                     findings += _skew(provider, found)
                     skew_told = True
-            finding = _judge(provider, endpoint, found, worked, working)
+            finding = _judge(provider, call, found, worked, working)
             findings.append(finding)
             if finding.verdict is Verdict.OK:
                 working.append(_served(provider, endpoint.product))
@@ -289,14 +297,14 @@ def _skew(provider: Provider, found: Exchange) -> list[Finding]:
 
 def _judge(
     provider: Provider,
-    endpoint: Endpoint,
+    call: ApiCall,
     found: Exchange | Unreachable,
     worked: datetime | None,
     others: Sequence[str],
 ) -> Finding:
-    name = f"{provider.name} {endpoint.label}"
+    name = f"{provider.name} {call.endpoint.label}"
     if isinstance(found, Unreachable):
-        return _unreachable(name, endpoint, found)
+        return _unreachable(name, call.endpoint, found)
     service, status = provider.service, found.status
     try:
         declared, told = service.verdict(found.document)
@@ -309,7 +317,7 @@ def _judge(
         if status == HTTPStatus.OK:
             status = declared or status
         if status == HTTPStatus.OK:
-            return Finding(name, Verdict.OK, "answers")
+            return _readable(name, call, found)
     message = told or "no message"
     hint = service.hint(status, message) or ("try again later" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "")
     refused = status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
@@ -319,6 +327,14 @@ def _judge(
     is_blocked = refused or status == HTTPStatus.TOO_MANY_REQUESTS
     cause = Cause.ACCOUNT_BLOCKED if is_blocked else Cause.OTHER
     return Finding(name, Verdict.FAIL, f"answered {status}: {message}", hint, cause)
+
+
+def _readable(name: str, call: ApiCall, found: Exchange) -> Finding:
+    try:
+        call.read(found.document, found.provider)
+    except MalformedAnswer as error:
+        return Finding(name, Verdict.FAIL, str(error), "try again later", Cause.OTHER)
+    return Finding(name, Verdict.OK, "answers")
 
 
 def _refused(name: str, status: int, message: str, worked: datetime | None, others: Sequence[str]) -> Finding:

@@ -291,7 +291,7 @@ def test_a_clock_that_is_off(seconds: float, where: str, provider: Provider, mon
     assert told(found, f"openweather {HISTORY}").verdict is Verdict.OK
 
 
-@pytest.mark.parametrize("kind", ["html", "empty", "truncated", "huge", "status"])
+@pytest.mark.parametrize("kind", ["html", "empty", "truncated", "huge", "wrong_shape", "status"])
 def test_what_is_no_weather_is_an_unexpected_answer(
     kind: str, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
