@@ -1,6 +1,7 @@
 """What is wrong with an installation, and what still works: settings, places, folders, stores, clock, provider.
 
-Live providers are asked once for each product of the plan; with a key that cannot be right, not at all.
+Live providers are asked once for each product of the plan; with a key that cannot be right, or while the account is
+blocked, not at all.
 """
 
 import asyncio
@@ -8,21 +9,30 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
-from weather_dagster.errors import ConfigurationError, QuotaExceeded, WeatherError
+from weather_dagster.errors import (
+    BudgetExceeded,
+    ConfigurationError,
+    MalformedAnswer,
+    ProviderError,
+    QuotaExceeded,
+    WeatherError,
+)
 from weather_dagster.geocoding import check_offline
 from weather_dagster.hours import HOUR, HourRange, floor_hour, utc_now
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import ProviderName, Settings
 from weather_dagster.warehouse.duckdb import open_warehouse
-from weather_dagster.weather_api.client import Client, Exchange, Unreachable
+from weather_dagster.weather_api import openweather
+from weather_dagster.weather_api.client import Client, Exchange, Unreachable, http_date
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
-from weather_dagster.weather_api.ledger import open_ledger
+from weather_dagster.weather_api.ledger import Pause, open_ledger
 from weather_dagster.weather_api.providers import Provider, build_providers
 from weather_dagster.weather_api.service import Patience, Window
 
@@ -32,7 +42,6 @@ SKEW_ALLOWED = timedelta(minutes=1)
 LOCK_PATIENCE = timedelta(seconds=2)
 IMPATIENT = Patience(connect=5, read=10, attempt=15, attempts=1, longest_pause=1)
 ALMOST_SPENT = 0.9
-PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 
 class Verdict(StrEnum):
@@ -86,17 +95,23 @@ def examine() -> Iterator[Finding]:
         yield Finding("places", Verdict.OK, f"{len(places)} places in {settings.locations_path}")
         for fault in faults:
             yield Finding("places", Verdict.WARN, f"{fault.place}: {fault.what}", fault.way_out)
-    yield _home(settings)
-    yield _warehouse(settings)
-    yield _dagster_home(settings)
+    home = _home(settings)
+    yield home
+    if home.verdict is Verdict.OK:
+        yield _warehouse(settings)
+        yield _dagster_home(settings)
     try:
         providers = build_providers(settings)
     except ConfigurationError as error:
-        no_key = settings.provider is ProviderName.OPENWEATHER and not settings.openweather_api_key
+        key = settings.openweather_api_key
+        no_key = settings.provider is ProviderName.OPENWEATHER and not (key and key.get_secret_value().strip())
         yield Finding("provider", Verdict.FAIL, str(error), cause=Cause.NO_KEY if no_key else None)
         return
     for provider in providers:
-        yield from _provider(provider, places)
+        try:
+            yield from _provider(provider, places)
+        except ConfigurationError as error:
+            yield Finding(f"{provider.name} ledger", Verdict.FAIL, str(error))
 
 
 def _home(settings: Settings) -> Finding:
@@ -133,7 +148,7 @@ def _dagster_home(settings: Settings) -> Finding:
         return Finding("dagster home", Verdict.OK, f"none at {home} yet; the first run makes it")
     for file in sorted(home.rglob("*.db")):
         try:
-            with sqlite3.connect(file) as connection:
+            with closing(sqlite3.connect(file)) as connection:
                 connection.execute("select count(*) from sqlite_master")
         except sqlite3.Error as error:
             return Finding(
@@ -155,53 +170,94 @@ def _provider(provider: Provider, places: tuple[Location, ...]) -> Iterator[Find
                 told = f"{spent.amount:,.10g} of {limit} spent"
                 yield Finding(f"{name} budget", Verdict.WARN, told, provider.ways_to_more_calls)
         worked = ledger.last_success()
+        block = ledger.block(now)
     if provider.app is not None:
         yield Finding(name, Verdict.OK, "built in: no key, no network")
         return
     key = provider.service.credentials.get("appid")
-    if key and not provider.is_stand_in and not KEY_SHAPE.fullmatch(key.get_secret_value()):
-        yield Finding(
-            f"{name} key",
-            Verdict.FAIL,
-            "OPENWEATHER_API_KEY is not 32 digits and letters from a to f, so it is no key of OpenWeather's",
-            "copy it again from the account's page of keys, without quotes and blanks",
-            Cause.MALFORMED_KEY,
-        )
-        return
-    if places:
-        yield from asyncio.run(_ask(provider, places[0], worked))
+    is_odd = key is not None and not KEY_SHAPE.fullmatch(key.get_secret_value())
+    if is_odd and not provider.is_stand_in:
+        yield _malformed_key(name)
+    elif block:
+        yield _blocked(provider, block)
+        yield _still(provider, ())
+    elif places:
+        yield from asyncio.run(_ask(provider, places[0], worked, is_odd=is_odd))
 
 
-async def _ask(provider: Provider, place: Location, worked: datetime | None) -> list[Finding]:
-    """One call for each product, the free ones first; the first that tells against all ends it."""
+def _malformed_key(name: str) -> Finding:
+    return Finding(
+        f"{name} key",
+        Verdict.FAIL,
+        "OPENWEATHER_API_KEY is not 32 digits and letters from a to f, so it is no key of OpenWeather's",
+        "copy it again from the account's page of keys, without quotes and blanks",
+        Cause.MALFORMED_KEY,
+    )
+
+
+def _blocked(provider: Provider, block: Pause) -> Finding:
+    return Finding(
+        provider.name,
+        Verdict.FAIL,
+        f"not asked before {block.until:%Y-%m-%dT%H:%M:%SZ}: {block.reason}",
+        provider.service.hint(HTTPStatus.TOO_MANY_REQUESTS, "") or "",
+        Cause.ACCOUNT_BLOCKED,
+    )
+
+
+async def _ask(provider: Provider, place: Location, worked: datetime | None, *, is_odd: bool) -> list[Finding]:
+    """One call for each product, the free ones first; the first that tells against all ends it.
+
+    Args:
+        is_odd: the key has not OpenWeather's shape, which a stand-in need not mind.
+    """
     findings: list[Finding] = []
     working: list[str] = []
     skew_told = False
     async with Client(provider.service, patience=IMPATIENT, run_id="doctor") as client:
         for endpoint in _cheapest(provider):
-            served = _served(provider, endpoint.product)
+            name = f"{provider.name} {endpoint.label}"
+            call = _probe(endpoint, place)
             try:
-                found = await client.probe(_probe(endpoint, place))
+                found = await client.probe(call)
+            except BudgetExceeded as error:
+                # Of this product alone.
+                findings.append(Finding(f"{provider.name} budget", Verdict.WARN, str(error)))
+                continue
             except QuotaExceeded as error:
-                findings.append(Finding(f"{provider.name}", Verdict.FAIL, str(error), cause=Cause.ACCOUNT_BLOCKED))
+                # Another process has met it in the meantime.
+                findings.append(Finding(provider.name, Verdict.FAIL, str(error), cause=Cause.ACCOUNT_BLOCKED))
                 break
-            if isinstance(found, Exchange) and not skew_told:
-                findings += _skew(provider, found)
-                skew_told = True
-            finding = _judge(provider, endpoint, found, worked, working)
+            except ProviderError as error:
+                findings.append(Finding(name, Verdict.FAIL, str(error), "try again later", Cause.OTHER))
+                break
+            if isinstance(found, Exchange):
+                if is_odd and found.provider == provider.name:
+                    findings.append(_malformed_key(provider.name))
+                    break
+                if not skew_told:
+                    findings += _skew(provider, found)
+                    skew_told = True
+            finding = _judge(provider, call, found, worked, working)
             findings.append(finding)
             if finding.verdict is Verdict.OK:
-                working.append(served)
+                working.append(_served(provider, endpoint.product))
             elif finding.cause is not Cause.PRODUCT_MISSING:
                 break
-    if any(finding.verdict is Verdict.FAIL for finding in findings):
-        still = f"{provider.name} still serves {'; '.join(working)}" if working else f"nothing of {provider.name} works"
-        findings.append(Finding(f"{provider.name} still works", Verdict.OK if working else Verdict.WARN, still))
+    if any(finding.verdict is Verdict.FAIL and finding.check != "clock" for finding in findings):
+        findings.append(_still(provider, working))
     return findings
 
 
+def _still(provider: Provider, working: Sequence[str]) -> Finding:
+    check = f"{provider.name} still works"
+    if working:
+        return Finding(check, Verdict.OK, f"{provider.name} still serves {', '.join(working)}")
+    return Finding(check, Verdict.WARN, f"nothing of {provider.name} works")
+
+
 def _cheapest(provider: Provider) -> list[Endpoint]:
-    """An endpoint of each product, those of the running hour first, what every key may ask before all."""
+    """An endpoint of each product, what every key may ask first."""
     first: dict[str, Endpoint] = {}
     for endpoint in sorted(provider.endpoints, key=lambda e: e.product != "free"):
         first.setdefault(endpoint.product, endpoint)
@@ -221,9 +277,8 @@ def _probe(endpoint: Endpoint, place: Location) -> ApiCall:
 
 
 def _skew(provider: Provider, found: Exchange) -> list[Finding]:
-    try:
-        told = parsedate_to_datetime(found.headers["date"])
-    except (KeyError, ValueError):
+    told = http_date(found.headers.get("date", ""))
+    if told is None:
         return []
     skew = utc_now() - told
     if abs(skew) <= SKEW_ALLOWED:
@@ -242,38 +297,56 @@ def _skew(provider: Provider, found: Exchange) -> list[Finding]:
 
 def _judge(
     provider: Provider,
-    endpoint: Endpoint,
+    call: ApiCall,
     found: Exchange | Unreachable,
     worked: datetime | None,
     others: Sequence[str],
 ) -> Finding:
-    name = f"{provider.name} {endpoint.label}"
+    name = f"{provider.name} {call.endpoint.label}"
     if isinstance(found, Unreachable):
-        return _unreachable(name, endpoint, found)
-    service = provider.service
+        return _unreachable(name, call.endpoint, found)
+    service, status = provider.service, found.status
     try:
         declared, told = service.verdict(found.document)
     except ValueError:
-        told = f"{len(found.body)} bytes that are no JSON"
-        return Finding(name, Verdict.FAIL, f"answered {found.status}: {told}", "try again later", Cause.OTHER)
-    status, message = declared or found.status, told or ""
-    if status == HTTPStatus.OK:
-        return Finding(name, Verdict.OK, "answers")
-    hint = service.hint(status, message) or ""
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Finding(name, Verdict.FAIL, f"answered 429: {message}", hint, Cause.ACCOUNT_BLOCKED)
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return _refused(name, message, hint, worked, others)
-    return Finding(name, Verdict.FAIL, f"answered {status}: {message}", hint, Cause.OTHER)
+        told = f"{len(found.body):,} bytes that are no JSON"
+        if status == HTTPStatus.OK:
+            return Finding(name, Verdict.FAIL, f"answered with {told}", "try again later", Cause.OTHER)
+    else:
+        # An error status of HTTP tells more than the body's.
+        if status == HTTPStatus.OK:
+            status = declared or status
+        if status == HTTPStatus.OK:
+            return _readable(name, call, found)
+    message = told or "no message"
+    hint = service.hint(status, message) or ("try again later" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "")
+    refused = status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    if refused and service.credentials:
+        return _refused(name, status, message, worked, others)
+    # Who asks without a key is known by the address alone.
+    is_blocked = refused or status == HTTPStatus.TOO_MANY_REQUESTS
+    cause = Cause.ACCOUNT_BLOCKED if is_blocked else Cause.OTHER
+    return Finding(name, Verdict.FAIL, f"answered {status}: {message}", hint, cause)
 
 
-def _refused(name: str, message: str, hint: str, worked: datetime | None, others: Sequence[str]) -> Finding:
-    if others or "subscription" in message:
+def _readable(name: str, call: ApiCall, found: Exchange) -> Finding:
+    try:
+        call.read(found.document, found.provider)
+    except MalformedAnswer as error:
+        return Finding(name, Verdict.FAIL, str(error), "try again later", Cause.OTHER)
+    return Finding(name, Verdict.OK, "answers")
+
+
+def _refused(name: str, status: int, message: str, worked: datetime | None, others: Sequence[str]) -> Finding:
+    no_one_call = openweather.refusal(status, message) is openweather.Refusal.NO_ONE_CALL
+    if others or no_one_call:
         return Finding(
             name,
             Verdict.FAIL,
             f"the key works, but not for this product: {message}",
-            hint or "set OPENWEATHER_PLAN to what the account has subscribed to",
+            openweather.HINTS[openweather.Refusal.NO_ONE_CALL]
+            if no_one_call
+            else "set OPENWEATHER_PLAN to what the account has subscribed to",
             Cause.PRODUCT_MISSING,
         )
     if worked:
@@ -302,7 +375,8 @@ def _unreachable(name: str, endpoint: Endpoint, found: Unreachable) -> Finding:
             "behind a proxy that opens TLS, give its certificate in SSL_CERT_FILE; else check the clock and the host",
             Cause.TLS,
         )
-    proxies = [variable for variable in PROXY_VARIABLES if os.environ.get(variable)]
+    names = (f"{urlsplit(endpoint.base_url).scheme}_proxy", "all_proxy")
+    proxies = [variable for variable in sorted(os.environ) if variable.lower() in names and os.environ[variable]]
     way_out = "check the connection, a firewall, and the host"
     if proxies:
         way_out = f"check the proxy in {' and '.join(proxies)}, then the connection"

@@ -8,12 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Error, sync_playwright
+from starlette.types import ASGIApp
 
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Faults
@@ -89,12 +92,13 @@ class Provider:
         }
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    """A simulated OpenWeather on a port of its own; its faults can be set at any time."""
-    faults = Faults()
+@contextmanager
+def serving(app: ASGIApp, **how: Any) -> Iterator[int]:
+    """The app behind a real socket, in a thread; yields its port. ``how`` is for uvicorn."""
     port = free_port()
-    config = uvicorn.Config(create_app(faults=faults), host="127.0.0.1", port=port, log_level="critical")
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, log_level="critical", server_header=False, date_header=False, **how
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -102,9 +106,17 @@ def provider() -> Iterator[Provider]:
     while not server.started:
         assert time.monotonic() < deadline, "the simulator did not start"
         time.sleep(0.02)
-    yield Provider(f"http://127.0.0.1:{port}", faults)
+    yield port
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A simulated OpenWeather on a port of its own; its faults can be set at any time."""
+    faults = Faults()
+    with serving(create_app(faults=faults)) as port:
+        yield Provider(f"http://127.0.0.1:{port}", faults)
 
 
 @pytest.fixture(scope="module")

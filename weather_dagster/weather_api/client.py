@@ -276,6 +276,7 @@ class Client:
 
         Raises:
             QuotaExceeded: the ledger does not let it out.
+            MalformedAnswer: the body is too long.
         """
         call_id = await self._leave_to_ask(question)
         began, status, outcome = time.perf_counter(), None, "failed"
@@ -283,7 +284,12 @@ class Client:
             async with asyncio.timeout(self.patience.attempt):
                 exchange = await self._exchange(question)
             status = exchange.status
-            outcome = "ok" if status == httpx.codes.OK else "refused"
+            try:
+                # An answer that asks for a pause is heard by every later call, whoever asked.
+                self._judge(question, exchange)
+                outcome = "ok"
+            except ProviderError as error:
+                outcome = _OUTCOMES[type(error)]
         except (httpx.RequestError, aiohttp.ClientError, OSError) as error:
             return Unreachable(_fault_of(error), self._quote(str(error) or type(error).__name__))
         finally:
@@ -471,11 +477,20 @@ def _parse(body: bytes) -> Any:
 
 def _retry_after(value: str, date: str | None, now: datetime) -> timedelta | None:
     """The pause of a Retry-After header, seconds or a date, which is compared with the answer's own; else None."""
-    if value.strip().isdecimal():
-        return timedelta(seconds=min(int(value), MAX_PAUSE_SECONDS))
+    longest = timedelta(seconds=MAX_PAUSE_SECONDS)
+    if re.fullmatch(r"\d+", value.strip(), re.ASCII):
+        # More digits than these cannot be shorter, and Python refuses to read thousands of them.
+        return min(timedelta(seconds=int(value.strip()[:12])), longest)
+    until = http_date(value)
+    since = (http_date(date) if date else None) or now
+    return None if until is None else min(max(until - since, timedelta(0)), longest)
+
+
+def http_date(text: str) -> datetime | None:
+    """The instant of a date in a header, aware, UTC; None when it is none."""
     try:
-        until = parsedate_to_datetime(value)
-        since = parsedate_to_datetime(date) if date else now
-    except ValueError:
+        told = parsedate_to_datetime(text)
+        # A date that leaves its zone open is in UTC by definition.
+        return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return max(until.astimezone(UTC) - since.astimezone(UTC), timedelta(0))

@@ -40,18 +40,15 @@ from weather_dagster.weather_api.openweather_reading import (
     Values,
     WeatherReader,
     block_fault,
-    describe,
-    elsewhere_than,
     envelope_of,
     hour_of,
-    malformed,
     of_one_place,
     point,
     query_now,
     validated,
     was_asked,
 )
-from weather_dagster.weather_api.records import Answer
+from weather_dagster.weather_api.records import Answer, describe
 from weather_dagster.weather_api.service import Limit, Window
 
 API_URL = "https://api.openweathermap.org"
@@ -108,7 +105,7 @@ class Reader(WeatherReader):
     def current(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/weather``: one record, the answer itself."""
         if not isinstance(document, dict) or "dt" not in document or "main" not in document:
-            raise malformed(answer, "an object with dt and main", document)
+            raise answer.malformed("an object with dt and main", document)
         for raw, record in validated([document], CURRENT_RECORDS, CurrentWeather, answer, hour=answer.first_hour):
             self.add_current(raw, record, record.coord, answer)
 
@@ -137,7 +134,8 @@ class Reader(WeatherReader):
     def air_pollution(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/air_pollution/history``: hourly records."""
         envelope = envelope_of(AirPollutionSeries, document, answer)
-        elsewhere = elsewhere_than(envelope.coord, answer)
+        coord = envelope.coord
+        elsewhere = answer.elsewhere(coord.lat, coord.lon) if coord else None
         for raw, record in validated(envelope.list, AIR_POLLUTION_RECORDS, AirPollution, answer):
             values = _pollutants(record)
             hour = hour_of(record.dt)

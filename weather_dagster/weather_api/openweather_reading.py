@@ -7,7 +7,7 @@ endpoint (``openweather``, ``one_call``) and the paths of its fields (the contra
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -16,18 +16,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from weather_dagster import quantities
 from weather_dagster.datasets import RejectionReason, payload_hash
-from weather_dagster.errors import MalformedAnswer
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.weather_api.endpoints import Parameters
 from weather_dagster.weather_api.openweather_contracts import Conditions, Coordinates, Step, amount_mm
-from weather_dagster.weather_api.records import HOUR_SECONDS, Answer
+from weather_dagster.weather_api.records import HOUR_SECONDS, Answer, describe, iso
 
 CURRENT_TOLERANCE = timedelta(minutes=30)
 """``dt`` of current weather is the time of calculation and lags the request."""
 VISIBILITY_CAP = quantities.VISIBILITY.upper
-MAX_FAULTS_NAMED = 3
-MAX_QUOTED = 200
 
 
 class Units(StrEnum):
@@ -85,7 +82,7 @@ class WeatherReader(ABC):
         digest = payload_hash(record.dt, values)
         if fault := self.fault(raw, values):
             answer.reject(RejectionReason.CONTRACT, fault, raw, hour=hour)
-        elif elsewhere := elsewhere_than(coord, answer):
+        elif coord and (elsewhere := answer.elsewhere(coord.lat, coord.lon)):
             answer.reject(RejectionReason.OTHER_PLACE, elsewhere, raw, hour=hour, digest=digest)
         elif not hour - answer.tolerance_seconds <= record.dt < hour + HOUR_SECONDS:
             message = (
@@ -111,7 +108,7 @@ class WeatherReader(ABC):
         Args:
             may_bring_more: whole hours beyond the range are then only more than was asked for.
         """
-        elsewhere = elsewhere_than(coord, answer)
+        elsewhere = answer.elsewhere(coord.lat, coord.lon) if coord else None
         for raw, record in validated(records, many, one, answer):
             values = self._values(record, 1)
             hour = hour_of(record.dt)
@@ -134,7 +131,7 @@ class WeatherReader(ABC):
         horizon: timedelta,
     ) -> None:
         """Steps of a forecast, filed as issued in the hour ``issued``; the last one may lie ``horizon`` after it."""
-        elsewhere = elsewhere_than(coord, answer)
+        elsewhere = answer.elsewhere(coord.lat, coord.lon) if coord else None
         for raw, step in validated(steps, many, one, answer, hour=issued):
             values = self._values(step, one.STEP_HOURS)
             fault = self.fault(raw, values) if None in values else None
@@ -189,18 +186,8 @@ def envelope_of(model: type[R], document: Any, answer: Answer) -> R:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise malformed(
-            answer, f"an envelope with {', '.join(model.model_fields)}, but {describe(error)}", document
-        ) from None
-
-
-def malformed(answer: Answer, expected: str, document: Any) -> MalformedAnswer:
-    """The error for a body that is not the endpoint's. Of the body it tells the names, not what stands in it."""
-    got = f"an object of {', '.join(document) or 'nothing'}" if isinstance(document, dict) else type(document).__name__
-    return MalformedAnswer(
-        f"{answer.provider} answered in another shape than the endpoint's ({answer.endpoint} for {answer.location.id}, "
-        f"{answer.hours}): expected {expected}; got {got[:MAX_QUOTED]}"
-    )
+        expected = f"an envelope with {', '.join(model.model_fields)}, but {describe(error)}"
+        raise answer.malformed(expected, document) from None
 
 
 def validated(
@@ -225,17 +212,6 @@ def _validated_singly(records: list[Any], one: type[R], answer: Answer, hour: in
         yield raw, record
 
 
-def describe(error: ValidationError) -> str:
-    """The first faults, with the value where there is one."""
-    named = (
-        f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}"
-        # The input of a missing field is all that stands around it: a page link with a key, for example.
-        + ("" if fault["type"] == "missing" else f" (is {repr(fault['input'])[:60]})")
-        for fault in error.errors(include_url=False, include_context=False)
-    )
-    return "; ".join(text for text, _ in zip(named, range(MAX_FAULTS_NAMED), strict=False))
-
-
 def block_fault(raw: dict[str, Any], required: str, *optional: str) -> str | None:
     """What is wrong with the blocks of a record. Paths of a contract read a block of another type as left out."""
     if not isinstance(raw.get(required), dict):
@@ -244,17 +220,6 @@ def block_fault(raw: dict[str, Any], required: str, *optional: str) -> str | Non
         if not isinstance(raw.get(name), dict | None):
             return f"{name}: is {repr(raw[name])[:60]} where an object of values may be"
     return None
-
-
-def elsewhere_than(coord: Coordinates | None, answer: Answer) -> str | None:
-    """Why the answer is not for the place that was asked for, None when it is or does not tell."""
-    distance = answer.distance_from(coord.lat, coord.lon) if coord else None
-    if coord is None or distance is None:
-        return None
-    return (
-        f"the answer is for {coord.lat:g}, {coord.lon:g}, {distance:.1f} km from {answer.location.id} "
-        f"({answer.location.latitude:g}, {answer.location.longitude:g})"
-    )
 
 
 def was_asked(instant: int, answer: Answer, raw: Any, *, may_bring_more: bool = True) -> bool:
@@ -283,11 +248,6 @@ def hour_of(instant: int) -> int:
 def _told_hour(raw: Any) -> int | None:
     instant = raw.get("dt") if isinstance(raw, dict) else None
     return hour_of(instant) if isinstance(instant, int) and 0 <= instant < 10**11 else None
-
-
-def iso(instant: int) -> str:
-    """Unix seconds as people read them."""
-    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def point(location: Location) -> dict[str, str | int | float]:

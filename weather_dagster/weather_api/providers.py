@@ -142,7 +142,13 @@ def _in_process(name: str, ways_out: list[str], settings: Settings, app: Callabl
 def _base_url(setting: str, url: str | None) -> str | None:
     if url is None:
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{setting} is no address of the form http://host:port ({error}); correct or unset it"
+        ) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
         raise ConfigurationError(
             f"{setting} is no address of the form http://host:port (scheme {parts.scheme!r}, "

@@ -118,15 +118,10 @@ class Answer:
         self._readings: list[Reading] = []
         self._rejections: dict[Rejection, None] = {}
 
-    def distance_from(self, latitude: float, longitude: float) -> float | None:
-        """Kilometres between an echoed point and the place, None within the tolerance."""
-        distance = distance_km(self.location.latitude, self.location.longitude, latitude, longitude)
-        return distance if distance > self.place_tolerance_km else None
-
     def elsewhere(self, latitude: float, longitude: float) -> str | None:
         """Why an echoed point is another place than the one asked for, None within the tolerance."""
-        distance = self.distance_from(latitude, longitude)
-        if distance is None:
+        distance = distance_km(self.location.latitude, self.location.longitude, latitude, longitude)
+        if distance <= self.place_tolerance_km:
             return None
         return (
             f"the answer is for {latitude:g}, {longitude:g}, {distance:.1f} km from {self.location.id} "

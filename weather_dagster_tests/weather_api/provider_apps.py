@@ -107,6 +107,20 @@ def api_of(
     return WeatherApi([provider_of(app, **how)], patience=patience, concurrency=concurrency, clock=clock)
 
 
+def open_meteo_api_of(
+    app: ASGIApp | None,
+    *,
+    patience: Patience = QUICK,
+    clock: Callable[[], datetime] = lambda: NOW,
+    base_url: str | None = None,
+) -> WeatherApi:
+    """The facade in front of ``app`` as Open-Meteo, without limits."""
+    settings = Settings(_env_file=None, weather_provider="open_meteo", open_meteo_base_url=base_url)
+    (provider,) = build_providers(settings)
+    service = dataclasses.replace(provider.service, limits={}, ledger=a_ledger())
+    return WeatherApi([dataclasses.replace(provider, app=app, service=service)], patience=patience, clock=clock)
+
+
 def fetch_all(
     api: WeatherApi,
     dataset: Dataset,
