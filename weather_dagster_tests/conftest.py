@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Error, sync_playwright
+from starlette.types import ASGIApp
 
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Faults
@@ -89,22 +91,28 @@ class Provider:
         }
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    """A simulated OpenWeather on a port of its own; its faults can be set at any time."""
-    faults = Faults()
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[str]:
+    """Serves ``app`` on a port of its own; its base URL."""
     port = free_port()
-    config = uvicorn.Config(create_app(faults=faults), host="127.0.0.1", port=port, log_level="critical")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 10
     while not server.started:
         assert time.monotonic() < deadline, "the simulator did not start"
         time.sleep(0.02)
-    yield Provider(f"http://127.0.0.1:{port}", faults)
+    yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A simulated OpenWeather on a port of its own; its faults can be set at any time."""
+    faults = Faults()
+    with serving(create_app(faults=faults)) as url:
+        yield Provider(url, faults)
 
 
 @pytest.fixture(scope="module")
