@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from slugify import slugify
 
+from weather_dagster.attribution import GEONAMES
 from weather_dagster.errors import ConfigurationError, WeatherError
 from weather_dagster.locations import Location, add_location, load_locations, make_location
 from weather_dagster.settings import ProviderName, Settings
@@ -84,6 +85,8 @@ def create_app(connect: Connect) -> typer.Typer:
                 "or the name with its country code, such as Paris,FR"
             )
         out.print(_show_matches(matches))
+        if settings.provider == ProviderName.OPEN_METEO:
+            out.print(f"{GEONAMES.credit.text}, {GEONAMES.licence.text}.", highlight=False)
         if pick is None and sys.stdin.isatty():
             answer = typer.prompt("Number to write into the places file, 0 for none", type=int, default=0)
             pick = answer or None

@@ -404,6 +404,7 @@ class WeatherApi:
         complete: list[ApiCall] = []
         failures: list[Failure] = []
         sent_before, wasted_before = client.calls_sent, client.calls_wasted
+        unusable = 0
         fatal = None
         try:
             async with aclosing(client.fetch(load)) as answers:
@@ -421,6 +422,8 @@ class WeatherApi:
                             error = MalformedAnswer(str(malformed), body=payload_text(answer.document))
                         except TransientProviderError as turned:
                             error = turned
+                        # A good answer to the client, of which nothing lands.
+                        unusable += error is not None
                     if error:
                         failures.append(Failure(call, error))
                         rejections += _unreadable(dataset, client.service.name, call, error)
@@ -444,7 +447,7 @@ class WeatherApi:
             pa.concat_tables(tables),
             rejections,
             client.calls_sent - sent_before,
-            client.calls_wasted - wasted_before,
+            client.calls_wasted - wasted_before + unusable,
             complete,
             failures,
         )
