@@ -178,6 +178,7 @@ def _provider(provider: Provider, places: tuple[Location, ...]) -> Iterator[Find
     is_odd = key is not None and not KEY_SHAPE.fullmatch(key.get_secret_value())
     if is_odd and not provider.is_stand_in:
         yield _malformed_key(name)
+        yield _still(provider, ())
     elif block:
         yield _blocked(provider, block)
         yield _still(provider, ())
@@ -250,10 +251,8 @@ async def _ask(provider: Provider, place: Location, worked: datetime | None, *, 
 
 
 def _still(provider: Provider, working: Sequence[str]) -> Finding:
-    check = f"{provider.name} still works"
-    if working:
-        return Finding(check, Verdict.OK, f"{provider.name} still serves {', '.join(working)}")
-    return Finding(check, Verdict.WARN, f"nothing of {provider.name} works")
+    check = f"{provider.name} still serves"
+    return Finding(check, Verdict.OK, ", ".join(working)) if working else Finding(check, Verdict.WARN, "nothing")
 
 
 def _cheapest(provider: Provider) -> list[Endpoint]:

@@ -153,7 +153,7 @@ def test_a_key_that_is_not_active_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.cause is Cause.KEY_NOT_ACTIVE
     assert "never accepted" in finding.message
     assert "2 hours" in finding.way_out
-    assert told(found, "openweather still works").message == "nothing of openweather works"
+    assert told(found, "openweather still serves").message == "nothing"
     assert provider.faults.requests == {CURRENT: {401: 1}}
 
 
@@ -195,7 +195,7 @@ def test_a_key_without_the_product_of_its_plan_and_what_still_works(
     finding = only_cause(found)
     assert (finding.cause, finding.check) == (Cause.PRODUCT_MISSING, f"openweather {refused}")
     assert way_out in finding.way_out
-    still = told(found, "openweather still works")
+    still = told(found, "openweather still serves")
     assert still.verdict is Verdict.OK
     assert f"({works})" in still.message
     assert refused not in still.message
