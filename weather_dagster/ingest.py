@@ -146,21 +146,22 @@ def _land(
     dataset, records = landing.dataset, fetched.records
     if records.num_rows:
         _require_same_realm(warehouse, fetched.provider)
-    landed = warehouse.land(
-        dataset,
-        records,
-        fetched.rejections,
-        locations,
-        provider=fetched.provider,
-        hours=fetched.hours,
-        run_id=run_id,
-        now=utc_now(),
-    )
+    if records.num_rows or fetched.rejections:
+        landed = warehouse.land(
+            dataset,
+            records,
+            fetched.rejections,
+            locations,
+            provider=fetched.provider,
+            hours=fetched.hours,
+            run_id=run_id,
+            now=utc_now(),
+        )
+        landing.rows_added += landed.rows_added
+        landing.quarantined += landed.quarantined
     landing.calls += fetched.calls
     landing.wasted += fetched.wasted
     landing.failures += fetched.failures
-    landing.rows_added += landed.rows_added
-    landing.quarantined += landed.quarantined
     by_hour = records.group_by(dataset.partition_column).aggregate([([], "count_all")])
     landing.received_by_hour.update(
         dict(zip(by_hour[dataset.partition_column].to_pylist(), by_hour["count_all"].to_pylist(), strict=True))

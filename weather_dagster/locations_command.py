@@ -86,7 +86,7 @@ def create_app(connect: Connect) -> typer.Typer:
             )
         out.print(_show_matches(matches))
         if settings.provider == ProviderName.OPEN_METEO:
-            out.print(f"{GEONAMES.credit.text}, {GEONAMES.licence.text}.", highlight=False)
+            out.print(f"{GEONAMES.credit.text} ({GEONAMES.credit.url}).", highlight=False)
         if pick is None and sys.stdin.isatty():
             answer = typer.prompt("Number to write into the places file, 0 for none", type=int, default=0)
             pick = answer or None

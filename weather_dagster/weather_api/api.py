@@ -438,7 +438,7 @@ class WeatherApi:
                 f"the answers came from {' and '.join(sorted(providers))}, which are never mixed; "
                 "check OPENWEATHER_BASE_URL and OPEN_METEO_BASE_URL"
             )
-        if not (complete or failures or rejections):
+        if client.calls_sent == sent_before:
             return None, fatal
         hours = HourRange(min(call.hours.first for call in load), max(call.hours.last for call in load))
         fetched = Fetched(

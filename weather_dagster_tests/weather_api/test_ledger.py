@@ -116,7 +116,6 @@ def test_the_limit_holds_across_ranges_datasets_and_instances(tmp_path: Path, mo
         land_range(api, store, dataset, PLACES, hours_ago(5, 3), run_id="r").require_complete()
     assert len(app.moments) == 3 * len(PLACES)
     assert most_in_a_window(sorted(app.moments)) == CALLS
-    assert app.moments[-1] - app.moments[0] < 3 * 2 * SECONDS, "slower than the limit asks"
 
 
 @pytest.fixture
