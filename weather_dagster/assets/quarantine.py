@@ -16,6 +16,26 @@ from weather_dagster.quarantine import redrive, summary
 from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource
 from weather_dagster.weather_api.providers import known_endpoints
 
+COLUMNS = dg.TableSchema(
+    columns=[
+        dg.TableColumn("dataset", "text", "Where the record would have landed"),
+        dg.TableColumn("provider", "text", "Who delivered it"),
+        dg.TableColumn("endpoint", "text", "Path of the provider's endpoint"),
+        dg.TableColumn("location_id", "text", "Place, as in bronze.locations"),
+        dg.TableColumn("hour_utc", "timestamp with time zone", "The partition's hour"),
+        dg.TableColumn("reason", "text", "Why it was turned away"),
+        dg.TableColumn("field", "text", "The one value that was; null for a whole record"),
+        dg.TableColumn("message", "text", "Names field, value and limit"),
+        dg.TableColumn("payload", "text", "The record as it came"),
+        dg.TableColumn("payload_hash", "text", "Hash of its values"),
+        dg.TableColumn("contract_version", "bigint", "Version of the contract that read it first"),
+        dg.TableColumn("quarantined_at_utc", "timestamp with time zone", "When it was kept"),
+        dg.TableColumn("run_id", "text", "Run that kept it"),
+        dg.TableColumn("load_id", "bigint", "Load that kept it"),
+        dg.TableColumn("resolved_load_id", "bigint", "Load that settled it; null as long as it is open"),
+    ]
+)
+
 
 @dg.asset(
     key=["bronze", "quarantine"],
@@ -25,7 +45,7 @@ from weather_dagster.weather_api.providers import known_endpoints
     owners=OWNERS,
     kinds={"python", "duckdb"},
     tags={"layer": "bronze", "domain": "weather"},
-    metadata={"dagster/table_name": "bronze.quarantine"},
+    metadata={"dagster/table_name": "bronze.quarantine", "dagster/column_schema": COLUMNS},
     deps=[bronze_key(dataset) for dataset in DATASETS.values()],
     pool=POOL,
 )

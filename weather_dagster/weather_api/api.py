@@ -405,6 +405,7 @@ class WeatherApi:
         failures: list[Failure] = []
         sent_before, wasted_before = client.calls_sent, client.calls_wasted
         unusable = 0
+        failed: set[str] = set()
         fatal = None
         try:
             async with aclosing(client.fetch(load)) as answers:
@@ -425,11 +426,13 @@ class WeatherApi:
                         # A good answer to the client, of which nothing lands.
                         unusable += error is not None
                     if error:
+                        failed.add(call.key)
                         failures.append(Failure(call, error))
                         rejections += _unreadable(dataset, client.service.name, call, error)
-                    elif answer.is_last_page:
+                    elif answer.is_last_page and call.key not in failed:
+                        # One bad page leaves the whole call to be asked again.
                         complete.append(replace(call, page={}))
-                    if error or answer.is_last_page:
+                    if answer.is_last_page:
                         answered()
         except ProviderError as error:
             fatal = error

@@ -240,8 +240,11 @@ class Client:
                 call: ApiCall | None = first
                 while call:
                     answered = await self._answer(call)
-                    await room.acquire()
-                    answers.put_nowait(answered)
+                    try:
+                        await room.acquire()
+                    finally:
+                        # Also when another worker has ended everything: this answer is paid for.
+                        answers.put_nowait(answered)
                     call = call.next_page(answered.document) if not answered.is_last_page else None
 
         async def run() -> None:
@@ -332,10 +335,11 @@ class Client:
             document = self._judge(question, exchange)
             outcome = "ok"
         except ProviderError as error:
-            self.calls_wasted += 1
             outcome = _OUTCOMES[type(error)]
             raise
         finally:
+            if outcome != "ok":
+                self.calls_wasted += 1
             self.ledger.close_call(call_id, outcome, status, time.perf_counter() - began)
         return document, exchange.provider
 
@@ -410,7 +414,9 @@ class Client:
     def _asked_to_wait(self, status: int, message: str, headers: Mapping[str, str]) -> timedelta | None:
         """How long the provider wants to be left alone, None when it does not say."""
         now = self.clock()
-        if (value := headers.get("retry-after")) is not None:
+        # With a refusal it would be a proxy's, and hide the provider's own reason.
+        may_heal = status == httpx.codes.TOO_MANY_REQUESTS or _error_class(status) is TransientProviderError
+        if may_heal and (value := headers.get("retry-after")) is not None:
             told = _retry_after(value, headers.get("date"), now)
             if told is not None:
                 return told

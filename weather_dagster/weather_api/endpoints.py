@@ -142,7 +142,7 @@ class ApiCall:
     @property
     def key(self) -> str:
         """The same for the same question, whatever page of it."""
-        question = f"{self.url} {sorted(self.endpoint.query(self.locations, self.hours).items())}"
+        question = f"{self.url} {self.hours} {sorted(self.endpoint.query(self.locations, self.hours).items())}"
         return hashlib.blake2b(question.encode(), digest_size=16).hexdigest()
 
     @property
