@@ -421,6 +421,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbe
     require_key_nowhere(folder)
 
 
+@pytest.mark.no_cover
 @pytest.mark.integration
 @pytest.mark.parametrize("name", [name for name in FAULTS if name != "nan"])
 def test_ten_days_at_ten_places_are_whole_and_right_after_reruns_through_openweather(
@@ -433,6 +434,7 @@ def test_ten_days_at_ten_places_are_whole_and_right_after_reruns_through_openwea
     require_healed(world, dataset, name, landings, undisturbed(PROFESSIONAL, dataset))
 
 
+@pytest.mark.no_cover
 @pytest.mark.integration
 @pytest.mark.parametrize("name", FAULTS)
 def test_ten_days_at_ten_places_are_whole_and_right_after_reruns_through_open_meteo(

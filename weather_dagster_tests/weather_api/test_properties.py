@@ -220,6 +220,7 @@ def test_reading_a_damaged_answer_keeps_the_invariants(name: str) -> None:
     read_damaged(name, 60)
 
 
+@pytest.mark.no_cover
 @pytest.mark.integration
 @pytest.mark.parametrize("name", ENDPOINTS)
 def test_reading_thousands_of_damaged_answers_keeps_the_invariants(name: str) -> None:
