@@ -110,11 +110,14 @@ def land_range(
     if not api.offers(dataset):
         return landing
     plan = landing.plan = api.plan(dataset, locations, hours)
-    landing.budget = [str(need) for need in api.require_budget([plan])]
-    landing.resumed = len(api.landed_calls(plan))
     with open_warehouse() as warehouse:
         if not api.is_stand_in:
             _require_same_realm(warehouse, api.provider)
+        if not warehouse.query("select load_id from bronze.loads limit 1"):
+            # A new file: what had landed in another one is not here.
+            api.finish(plan)
+    landing.budget = [str(need) for need in api.require_budget([plan])]
+    landing.resumed = len(api.landed_calls(plan))
     asked_at = time.perf_counter()
     providers: dict[str, None] = {}
     with closing(api.fetch(plan, run_id=run_id, on_call=on_call)) as loads:

@@ -222,7 +222,7 @@ def test_even_a_short_block_is_told_without_a_call(provider: Provider, monkeypat
     assert only_cause(findings()).cause is Cause.OTHER
     assert "not asked before" in only_cause(findings()).message
     assert provider.faults.requests == {CURRENT: {503: 1}}
-    time.sleep(2)
+    time.sleep(2)  # The provider's own pause, on the real clock.
     assert not [each for each in findings() if each.cause]
 
 

@@ -95,6 +95,15 @@ def test_what_came_before_a_refusal_stays_and_the_rest_comes_next_time(
     assert (landing.rows_added, landing.calls, landing.resumed) == (2 * 168, 2, 2)
 
 
+def test_an_unfinished_range_is_asked_for_whole_when_the_store_is_new(store: Store, tmp_path: Path) -> None:
+    ledger, hours = a_ledger(), hours_ago(4 * 168 - 1)
+    faults = Faults([Fault(kind="status", status=401, after=2)])
+    land_range(simulated(faults, ledger=ledger), store, OBSERVATIONS, [LYON], hours, run_id="r")
+    other = partial(open_warehouse, tmp_path / "other.duckdb")
+    landing = land_range(simulated(ledger=ledger), other, OBSERVATIONS, [LYON], hours, run_id="r")
+    assert (landing.rows_added, landing.resumed) == (4 * 168, 0)
+
+
 def test_nothing_is_in_flight_while_a_load_is_landed_nor_the_store_open_while_one_is_fetched(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Column, Dataset
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
+from weather_dagster.weather_api.ledger import API_CALLS_SCHEMA
 
 _logger = logging.getLogger(__name__)
 
@@ -223,17 +224,17 @@ class DuckDBWarehouse:
         """Copy finished calls of the ledger; what is there already, by ``call_id``, stays as it is.
 
         Args:
-            calls: schema ``CALLS_SCHEMA``, each ``call_id`` once.
+            calls: schema ``API_CALLS_SCHEMA``, each ``call_id`` once.
 
         Returns:
             How many were new.
         """
-        names = ", ".join(CALLS_SCHEMA.names)
+        names = ", ".join(API_CALLS_SCHEMA.names)
         sql = f"""
             insert into bronze.api_calls ({names})
             select {names} from calls anti join bronze.api_calls using (call_id)
         """
-        with self.registered("calls", calls.select(CALLS_SCHEMA.names).cast(CALLS_SCHEMA)):
+        with self.registered("calls", calls):
             ((rows,),) = self.query(sql)
         return int(rows)
 
@@ -373,19 +374,6 @@ _REJECTION_SCHEMA = pa.schema(
 _QUARANTINE_KEY_SCHEMA = pa.schema(
     [_REJECTION_SCHEMA.field(f.name) for f in dataclasses.fields(QuarantineKey)],
 )
-CALLS_SCHEMA = pa.schema(
-    {
-        **dict.fromkeys(("call_id", "provider", "product", "endpoint", "dataset", "location_ids"), pa.string()),
-        **dict.fromkeys(("first_hour_utc", "last_hour_utc"), pa.timestamp("s", "UTC")),
-        "weight": pa.float64(),
-        "status": pa.int32(),
-        "outcome": pa.string(),
-        "seconds": pa.float64(),
-        "asked_at_utc": pa.timestamp("us", "UTC"),
-        "run_id": pa.string(),
-    }
-)
-"""What ``record_calls`` takes: the columns of bronze.api_calls."""
 _LOCATION_SCHEMA = pa.schema(
     {
         **dict.fromkeys(("id", "name", "country"), pa.string()),

@@ -21,13 +21,13 @@ from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.warehouse.duckdb import (
-    CALLS_SCHEMA,
     DuckDBWarehouse,
     Landed,
     QuarantineKey,
     Source,
     open_warehouse,
 )
+from weather_dagster.weather_api.ledger import API_CALLS_SCHEMA
 from weather_dagster_tests.records import to_arrow
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -236,8 +236,8 @@ def call(call_id: str, **values: object) -> dict[str, object]:
 def test_calls_of_the_ledger_are_copied_once(tmp_path: Path) -> None:
     search = call("b", dataset=None, location_ids=None, first_hour_utc=None, last_hour_utc=None, status=None)
     with open_warehouse(tmp_path / "w.duckdb") as store:
-        assert store.record_calls(pa.Table.from_pylist([call("a"), search], CALLS_SCHEMA)) == 2
-        assert store.record_calls(pa.Table.from_pylist([call("a", weight=9.0), call("c")], CALLS_SCHEMA)) == 1
+        assert store.record_calls(pa.Table.from_pylist([call("a"), search], API_CALLS_SCHEMA)) == 2
+        assert store.record_calls(pa.Table.from_pylist([call("a", weight=9.0), call("c")], API_CALLS_SCHEMA)) == 1
         calls = store.query("select call_id, weight, status, asked_at_utc from bronze.api_calls order by call_id")
     assert calls == [("a", 1.0, 200, START), ("b", 1.0, None, START), ("c", 1.0, 200, START)]
 
@@ -246,7 +246,7 @@ def settled(**values: object) -> QuarantineKey:
     told = rejection()
     names = ("provider", "location_id", "reason", "field", "payload_hash")
     key = {"dataset": told.dataset, "hour_utc": START} | {name: getattr(told, name) for name in names} | values
-    return QuarantineKey(**key)  # type: ignore[arg-type]
+    return QuarantineKey(**key)  # type: ignore[arg-type] - each value has the type of its field
 
 
 def test_a_landing_settles_the_entries_it_is_told_and_no_other(tmp_path: Path) -> None:
