@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
+
 from weather_dagster import datasets
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location
@@ -23,20 +25,17 @@ from weather_dagster.weather_api.openweather_contracts import (
     OneCallData,
     OneCallHourly,
     OneCallStep,
-    OneCallWeather,
 )
 from weather_dagster.weather_api.openweather_reading import (
     CURRENT_TOLERANCE,
     MEASURED,
     Units,
-    Values,
     WeatherReader,
     envelope_of,
     of_one_place,
     query_now,
-    validated,
 )
-from weather_dagster.weather_api.records import HOUR_SECONDS, Answer
+from weather_dagster.weather_api.records import HOUR_SECONDS, Answer, Floats
 
 PRODUCT = "one_call"
 TIMEMACHINE_START = datetime(1979, 1, 1, tzinfo=UTC)
@@ -50,30 +49,31 @@ PARTS = ("current", "minutely", "hourly", "daily", "alerts")
 class Reader(WeatherReader):
     """Reads both generations: their records are the same, their envelopes differ."""
 
-    def fault(self, raw: Any, values: Values) -> str | None:
+    def faults(self, raws: Sequence[Any], numbers: Floats) -> Mapping[int, str]:
         """Any quantity may be missing, but a record without all of them must not land as an hour without rain."""
-        is_empty = all(value is None for value in values[: len(MEASURED)])
-        return "the record has no measured value" if is_empty else None
+        is_empty = np.isnan(numbers[:, : len(MEASURED)]).all(axis=1)
+        return dict.fromkeys(np.flatnonzero(is_empty).tolist(), "the record has no measured value")
 
     def current_3(self, document: Any, answer: Answer) -> None:
         """``/data/3.0/onecall``, current weather."""
         envelope = envelope_of(OneCallCurrent, document, answer)
-        self._current([envelope.current], envelope, answer)
+        self.take_current(envelope.current, ONE_CALL_RECORDS, answer, envelope.coord)
 
     def current_4(self, document: Any, answer: Answer) -> None:
         """``/data/4.0/onecall/current``."""
         envelope = envelope_of(OneCallData, document, answer)
-        self._current(envelope.data, envelope, answer)
+        for record in envelope.data:
+            self.take_current(record, ONE_CALL_RECORDS, answer, envelope.coord)
 
     def timemachine(self, document: Any, answer: Answer) -> None:
         """``/data/3.0/onecall/timemachine``: the record of the hour that was asked for, and no other."""
         envelope = envelope_of(OneCallData, document, answer)
-        self.take_series(envelope.data, ONE_CALL_RECORDS, OneCallWeather, envelope.coord, answer, may_bring_more=False)
+        self.take_series(envelope.data, ONE_CALL_RECORDS, envelope.coord, answer, may_bring_more=False)
 
     def timeline(self, document: Any, answer: Answer) -> None:
         """A page of ``/data/4.0/onecall/timeline/1h``, past hours; the last page may go beyond them."""
         envelope = envelope_of(OneCallData, document, answer)
-        self.take_series(envelope.data, ONE_CALL_RECORDS, OneCallWeather, envelope.coord, answer)
+        self.take_series(envelope.data, ONE_CALL_RECORDS, envelope.coord, answer)
 
     def hourly_3(self, document: Any, answer: Answer) -> None:
         """``/data/3.0/onecall``, hours ahead, filed as issued in the hour that was asked for."""
@@ -85,12 +85,16 @@ class Reader(WeatherReader):
         envelope = envelope_of(OneCallData, document, answer)
         self._ahead(envelope.data, envelope, answer)
 
-    def _current(self, records: list[Any], envelope: OneCall, answer: Answer) -> None:
-        for raw, record in validated(records, ONE_CALL_RECORDS, OneCallWeather, answer, hour=answer.first_hour):
-            self.add_current(raw, record, envelope.coord, answer)
-
     def _ahead(self, steps: list[Any], envelope: OneCall, answer: Answer) -> None:
-        self.take_steps(answer.first_hour, steps, ONE_CALL_STEPS, OneCallStep, envelope.coord, answer, horizon=HORIZON)
+        self.take_steps(
+            [answer.first_hour] * len(steps),
+            steps,
+            ONE_CALL_STEPS,
+            envelope.coord,
+            answer,
+            step_hours=OneCallStep.STEP_HOURS,
+            horizon=HORIZON,
+        )
 
 
 def endpoints_3(base_url: str, units: Units) -> tuple[Endpoint, ...]:

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
 from weather_dagster import datasets, quantities
@@ -31,7 +30,7 @@ from weather_dagster.weather_api.open_meteo_contracts import (
     NUMBERS,
     Place,
 )
-from weather_dagster.weather_api.records import HOUR_SECONDS, Answer, Fault, Floats, describe, iso
+from weather_dagster.weather_api.records import HOUR_SECONDS, Answer, Fault, Floats, Instants, describe, iso, plausible
 from weather_dagster.weather_api.service import Limit, Window
 
 PRODUCT = "open_meteo"
@@ -142,8 +141,6 @@ for _wmo, _owm in {
 _CLOUDS = (1, 2, 3)
 _THUNDERSTORMS = (95, 96, 99)
 
-Booleans = npt.NDArray[np.bool_]
-Instants = npt.NDArray[np.int64]
 NO_TIME = -1
 
 
@@ -158,27 +155,23 @@ def condition_ids(codes: Floats, cloud_cover: Floats, precipitation: Floats) -> 
     ids = np.full(len(codes), np.nan)
     known = (codes >= 0) & (codes < len(_OWM_BY_WMO)) & (codes == np.floor(codes))
     ids[known] = _OWM_BY_WMO[codes[known].astype(np.int64)]
-    unknown = ~_plausible(quantities.CLOUD_COVER, cloud_cover)
+    unknown = ~plausible(quantities.CLOUD_COVER, cloud_cover)
     clouds = np.select(
         [unknown, cloud_cover < 11, cloud_cover <= 25, cloud_cover <= 50, cloud_cover <= 84],
         [np.nan, 800, 801, 802, 803],
         804,
     )
-    dry = ~_plausible(quantities.PRECIPITATION, precipitation) | (precipitation == 0)
+    dry = ~plausible(quantities.PRECIPITATION, precipitation) | (precipitation == 0)
     storms = np.select([dry, precipitation < 2.5, precipitation <= 7.6], [211, 200, 201], 202)
     ids = np.where(np.isin(codes, _CLOUDS), clouds, ids)
     return np.where(np.isin(codes, _THUNDERSTORMS), storms, ids)
-
-
-def _plausible(quantity: quantities.Quantity, values: Floats) -> Booleans:
-    return (values >= quantity.lower) & (values <= quantity.upper)
 
 
 def _sum(parts: Sequence[Floats], quantity: quantities.Quantity) -> Floats:
     """The sum of parts; where one is implausible that one, which a sum would hide."""
     total: Floats = np.sum(parts, axis=0)
     for part in parts:
-        total = np.where(_plausible(quantity, part) | np.isnan(part), total, part)
+        total = np.where(plausible(quantity, part) | np.isnan(part), total, part)
     return total
 
 
@@ -418,22 +411,16 @@ class Reader:
         received = wanted & told
         names = ("time", *(column.variable.name + suffix for column in columns))
         others = _of_record(extra, names)
-        every = zip(
-            range(len(times)),
-            hours.tolist(),
-            times.tolist(),
-            # The collector of garbage lets go of tuples of numbers, but goes through lists again and again.
-            map(tuple, self._numbers(columns).tolist()),
-            zip(*(column.raw for column in columns), strict=True),
-            strict=True,
-        )
-        for row, hour, instant, numbers, raw in compress(every, received.tolist()):
-            record = dict(zip(names, (instant, *raw), strict=True)) | others
-            if elsewhere:
+        rows = np.flatnonzero(received)
+        raws = zip(times.tolist(), *(column.raw for column in columns), strict=True)
+        records = [dict(zip(names, raw, strict=True)) | others for raw in compress(raws, received.tolist())]
+        if elsewhere:
+            for record, hour in zip(records, hours[rows].tolist(), strict=True):
                 answer.reject(RejectionReason.OTHER_PLACE, elsewhere, record, hour=hour)
-            else:
-                answer.add(hour, instant, numbers, record, faults.get(row, ()))
-        return int(np.count_nonzero(received))
+        else:
+            told_faults = {place: faults[row] for place, row in enumerate(rows.tolist()) if row in faults}
+            answer.add(hours[rows], times[rows], self._numbers(columns)[rows], records, told_faults)
+        return len(rows)
 
     def _numbers(self, columns: Sequence[Column]) -> Floats:
         """One row an hour: the dataset's quantities in their order, then its integers."""

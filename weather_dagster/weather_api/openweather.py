@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from operator import attrgetter
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from weather_dagster import datasets, quantities
@@ -25,19 +25,15 @@ from weather_dagster.weather_api.openweather_contracts import (
     CURRENT_RECORDS,
     FORECAST_STEPS,
     WEATHER_SERIES,
-    AirPollution,
     AirPollutionSeries,
-    CurrentWeather,
     Forecast,
     ForecastStep,
     History,
     Vintage,
-    Weather,
 )
 from weather_dagster.weather_api.openweather_reading import (
     CURRENT_TOLERANCE,
     Units,
-    Values,
     WeatherReader,
     block_fault,
     envelope_of,
@@ -45,10 +41,12 @@ from weather_dagster.weather_api.openweather_reading import (
     of_one_place,
     point,
     query_now,
+    sound,
+    take_hours,
     validated,
     was_asked,
 )
-from weather_dagster.weather_api.records import Answer, describe
+from weather_dagster.weather_api.records import Answer, Floats, describe
 from weather_dagster.weather_api.service import Limit, Window
 
 API_URL = "https://api.openweathermap.org"
@@ -66,7 +64,11 @@ FORECAST_STEPS_PER_ISSUE = 40
 FORECAST_HORIZON = timedelta(days=5, hours=3)
 RECORDED = Served(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 12, 31, 23, tzinfo=UTC))
 
-_pollutants = attrgetter(*(q.name for q in quantities.AIR_QUALITY))
+# A block that is none leaves these without a value.
+_IN_MAIN_WIND_CLOUDS = [
+    quantities.WEATHER.index(quantity)
+    for quantity in (quantities.TEMPERATURE, quantities.WIND_SPEED, quantities.CLOUD_COVER)
+]
 
 
 class Refusal(StrEnum):
@@ -98,30 +100,32 @@ HINTS = {
 class Reader(WeatherReader):
     """Reads the endpoints below ``/data/2.5``."""
 
-    def fault(self, raw: Any, values: Values) -> str | None:
-        """A block of values that is none. Only where a value is missing can one be."""
-        return block_fault(raw, "main", "wind", "clouds") if None in values else None
+    def faults(self, raws: Sequence[Any], numbers: Floats) -> Mapping[int, str]:
+        """Blocks of values that are none."""
+        suspects = np.flatnonzero(np.isnan(numbers[:, _IN_MAIN_WIND_CLOUDS]).any(axis=1)).tolist()
+        return {row: fault for row in suspects if (fault := block_fault(raws[row], "main", "wind", "clouds"))}
 
     def current(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/weather``: one record, the answer itself."""
         if not isinstance(document, dict) or "dt" not in document or "main" not in document:
             raise answer.malformed("an object with dt and main", document)
-        for raw, record in validated([document], CURRENT_RECORDS, CurrentWeather, answer, hour=answer.first_hour):
-            self.add_current(raw, record, record.coord, answer)
+        self.take_current(document, CURRENT_RECORDS, answer)
 
     def history(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/history/city``: hourly records, without coordinates."""
         records = envelope_of(History, document, answer).list
-        self.take_series(records, WEATHER_SERIES, Weather, None, answer)
+        self.take_series(records, WEATHER_SERIES, None, answer)
 
     def forecast(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/forecast``, filed as issued in the hour that was asked for."""
         envelope = envelope_of(Forecast, document, answer)
-        self._steps(answer.first_hour, envelope.list, envelope, answer)
+        self._steps([answer.first_hour] * len(envelope.list), envelope.list, envelope, answer)
 
     def forecast_history(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/forecast/history``, an extension of the simulator: forecasts by their hour of issue."""
         envelope = envelope_of(Forecast, document, answer)
+        issued: list[int] = []
+        steps: list[Any] = []
         for raw in envelope.list:
             try:
                 vintage = Vintage.model_validate(raw)
@@ -129,26 +133,27 @@ class Reader(WeatherReader):
                 answer.reject(RejectionReason.CONTRACT, describe(error), raw, hour=None)
                 continue
             if was_asked(vintage.issued, answer, raw):
-                self._steps(hour_of(vintage.issued), vintage.list, envelope, answer)
+                issued += [hour_of(vintage.issued)] * len(vintage.list)
+                steps += vintage.list
+        self._steps(issued, steps, envelope, answer)
 
     def air_pollution(self, document: Any, answer: Answer) -> None:
         """``/data/2.5/air_pollution/history``: hourly records."""
         envelope = envelope_of(AirPollutionSeries, document, answer)
-        coord = envelope.coord
-        elsewhere = answer.elsewhere(coord.lat, coord.lon) if coord else None
-        for raw, record in validated(envelope.list, AIR_POLLUTION_RECORDS, AirPollution, answer):
-            values = _pollutants(record)
-            hour = hour_of(record.dt)
-            if None in values and (fault := block_fault(raw, "components", "main")):
-                answer.reject(RejectionReason.CONTRACT, fault, raw, hour=hour)
-            elif elsewhere:
-                answer.reject(RejectionReason.OTHER_PLACE, elsewhere, raw, hour=hour)
-            elif was_asked(record.dt, answer, raw):
-                answer.add(hour, record.dt, [*values, record.provider_aqi], raw)
+        raws, columns, _ = validated(envelope.list, AIR_POLLUTION_RECORDS, answer)
+        instants = np.array(columns["dt"], dtype=np.int64)
+        names = [*(quantity.name for quantity in quantities.AIR_QUALITY), datasets.PROVIDER_AQI.name]
+        numbers = np.column_stack([np.array(columns[name], dtype=np.float64) for name in names])
+        suspects = np.flatnonzero(np.isnan(numbers[:, : len(quantities.AIR_QUALITY)]).any(axis=1)).tolist()
+        faults = {row: fault for row in suspects if (fault := block_fault(raws[row], "components", "main"))}
+        is_sound = sound(raws, hour_of(instants), faults, envelope.coord, answer)
+        take_hours(instants, numbers, raws, is_sound, answer)
 
-    def _steps(self, issued: int, steps: list[Any], envelope: Forecast, answer: Answer) -> None:
+    def _steps(self, issued: list[int], steps: list[Any], envelope: Forecast, answer: Answer) -> None:
         coord = envelope.city.coord if envelope.city else None
-        self.take_steps(issued, steps, FORECAST_STEPS, ForecastStep, coord, answer, horizon=FORECAST_HORIZON)
+        self.take_steps(
+            issued, steps, FORECAST_STEPS, coord, answer, step_hours=ForecastStep.STEP_HOURS, horizon=FORECAST_HORIZON
+        )
 
 
 def verdict(document: Any) -> tuple[int | None, str | None]:

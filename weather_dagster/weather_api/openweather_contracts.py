@@ -6,9 +6,10 @@ fields are ignored. Numbers may come as ints or floats but not as text or boolea
 units of the answer; plausible limits are applied later, to canonical values.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasPath, BaseModel, BeforeValidator, Field, TypeAdapter
+from pydantic import AliasPath, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Instant = Annotated[int, Field(ge=0, lt=10**11)]
@@ -201,9 +202,54 @@ class OneCallData(OneCall):
     data: list[Any]
 
 
-CURRENT_RECORDS = TypeAdapter(list[CurrentWeather])
-WEATHER_SERIES = TypeAdapter(list[Weather])
-FORECAST_STEPS = TypeAdapter(list[ForecastStep])
-AIR_POLLUTION_RECORDS = TypeAdapter(list[AirPollution])
-ONE_CALL_RECORDS = TypeAdapter(list[OneCallWeather])
-ONE_CALL_STEPS = TypeAdapter(list[OneCallStep])
+class Series:
+    """Records of one contract by the columns of its fields, each validated whole: half the cost of an object a record.
+
+    A contract for it judges each field alone, and what is left out is None.
+    """
+
+    def __init__(self, contract: type[BaseModel]) -> None:
+        self.contract = contract
+        self._columns: list[tuple[str, tuple[str | int, ...], TypeAdapter[list[Any]]]] = []
+        for name, field in contract.model_fields.items():
+            alias = field.validation_alias
+            path = tuple(alias.path) if isinstance(alias, AliasPath) else (name,)
+            self._columns.append((name, path, TypeAdapter(list[field.rebuild_annotation()])))  # type: ignore[misc]
+        blocks = {path[:length] for _, path, _ in self._columns for length in range(1, len(path))}
+        self._blocks = sorted(blocks, key=len)
+
+    def columns(self, records: Sequence[Any]) -> dict[str, list[Any]] | None:
+        """Values by the contract's names, None when a record breaks it or has another shape.
+
+        Whether it is good nevertheless, as one with null for a block, only the contract itself can say.
+        """
+        found: dict[tuple[str | int, ...], Sequence[Any]] = {(): records}
+        try:
+            for *outer, step in self._blocks:
+                blocks = found[tuple(outer)]
+                # An empty block is as good as none, and so is what is inside of it.
+                found[*outer, step] = (
+                    [block[step] if block else _NOTHING for block in blocks]
+                    if isinstance(step, int)
+                    else [block.get(step, _NOTHING) for block in blocks]
+                )
+            return {
+                name: adapter.validate_python([block.get(last) for block in found[tuple(outer)]])
+                for name, (*outer, last), adapter in self._columns
+            }
+        except (AttributeError, LookupError, TypeError, ValidationError):
+            return None
+
+    def columns_singly(self, records: Sequence[BaseModel]) -> dict[str, list[Any]]:
+        """The same of records that the contract has taken."""
+        return {name: [getattr(record, name) for record in records] for name, _, _ in self._columns}
+
+
+_NOTHING: dict[Any, Any] = {}
+
+CURRENT_RECORDS = Series(CurrentWeather)
+WEATHER_SERIES = Series(Weather)
+FORECAST_STEPS = Series(ForecastStep)
+AIR_POLLUTION_RECORDS = Series(AirPollution)
+ONE_CALL_RECORDS = Series(OneCallWeather)
+ONE_CALL_STEPS = Series(OneCallStep)

@@ -5,22 +5,33 @@ endpoint (``openweather``, ``one_call``) and the paths of its fields (the contra
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from operator import attrgetter
+from itertools import compress
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+import numpy as np
+from pydantic import BaseModel, ValidationError
 
-from weather_dagster import quantities
-from weather_dagster.datasets import RejectionReason, payload_hash
+from weather_dagster import datasets, quantities
+from weather_dagster.datasets import Dataset, RejectionReason
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.weather_api.endpoints import Parameters
-from weather_dagster.weather_api.openweather_contracts import Conditions, Coordinates, Step, amount_mm
-from weather_dagster.weather_api.records import HOUR_SECONDS, Answer, describe, iso
+from weather_dagster.weather_api.openweather_contracts import Coordinates, Series, amount_mm
+from weather_dagster.weather_api.records import (
+    HOUR_SECONDS,
+    Answer,
+    Booleans,
+    Floats,
+    Instants,
+    describe,
+    iso,
+    payload_hashes,
+    plausible,
+)
 
 CURRENT_TOLERANCE = timedelta(minutes=30)
 """``dt`` of current weather is the time of calculation and lags the request."""
@@ -35,34 +46,33 @@ class Units(StrEnum):
     IMPERIAL = "imperial"
 
 
-def _fahrenheit_to_celsius(value: float) -> float:
-    return (value - 32) * 5 / 9
+def _fahrenheit_to_celsius(values: Floats) -> Floats:
+    return (values - 32) * 5 / 9
 
 
-def _kelvin_to_celsius(value: float) -> float:
-    return value - 273.15
+def _kelvin_to_celsius(values: Floats) -> Floats:
+    return values - 273.15
 
 
-def _mph_to_ms(value: float) -> float:
-    return value * 0.44704
+def _mph_to_ms(values: Floats) -> Floats:
+    return values * 0.44704
 
 
-CONVERSIONS: Mapping[Units, Mapping[str, Callable[[float], float]]] = {
+CONVERSIONS: Mapping[Units, Mapping[str, Callable[[Floats], Floats]]] = {
     Units.METRIC: {},
     Units.STANDARD: {"_c": _kelvin_to_celsius},
     Units.IMPERIAL: {"_c": _fahrenheit_to_celsius, "_ms": _mph_to_ms},
 }
 """By the ending of a quantity's name; the rest is the same in every system."""
 
-Values = list[float | None]
+Columns = Mapping[str, list[Any]]
+"""Values of records by the names of their contract."""
 
 # Quantities that a contract carries as they are; visibility, rain, snow and their sum follow.
 MEASURED = quantities.WEATHER[: quantities.WEATHER.index(quantities.VISIBILITY)]
-_measured = attrgetter(*(q.name for q in MEASURED))
 
 R = TypeVar("R", bound=BaseModel)
-C = TypeVar("C", bound=Conditions)
-S = TypeVar("S", bound=Step)
+T = TypeVar("T", int, Instants)
 
 
 @dataclass(frozen=True)
@@ -72,32 +82,42 @@ class WeatherReader(ABC):
     units: Units = Units.METRIC
 
     @abstractmethod
-    def fault(self, raw: Any, values: Values) -> str | None:
-        """What is wrong with a record although its contract took it."""
+    def faults(self, raws: Sequence[Any], numbers: Floats) -> Mapping[int, str]:
+        """What is wrong with records although their contract took them, by row."""
 
-    def add_current(self, raw: Any, record: Conditions, coord: Coordinates | None, answer: Answer) -> None:
-        """A record of current weather, filed under the asked hour when it lies in it or just before."""
+    def take_current(self, record: Any, series: Series, answer: Answer, coord: Coordinates | None = None) -> None:
+        """A record of current weather, filed under the asked hour when it lies in it or just before.
+
+        Args:
+            coord: the point of an envelope; a record that tells its own has it in its contract.
+        """
         hour = answer.first_hour
-        values = self._values(record, 1)
-        digest = payload_hash(record.dt, values)
-        if fault := self.fault(raw, values):
+        raws, columns, _ = validated([record], series, answer, [hour])
+        if not raws:
+            return
+        (raw,) = raws
+        (instant,) = columns["dt"]
+        (coord,) = columns.get("coord", [coord])
+        numbers = self._numbers(columns, 1, answer.dataset)
+        instants = np.array([instant])
+        (digest,) = payload_hashes(instants, numbers[:, : len(answer.dataset.quantities)])
+        if fault := self.faults([raw], numbers).get(0):
             answer.reject(RejectionReason.CONTRACT, fault, raw, hour=hour)
         elif coord and (elsewhere := answer.elsewhere(coord.lat, coord.lon)):
             answer.reject(RejectionReason.OTHER_PLACE, elsewhere, raw, hour=hour, digest=digest)
-        elif not hour - answer.tolerance_seconds <= record.dt < hour + HOUR_SECONDS:
+        elif not hour - answer.tolerance_seconds <= instant < hour + HOUR_SECONDS:
             message = (
-                f"the reading is of {iso(record.dt)}; for {iso(hour)} it may be up to "
+                f"the reading is of {iso(instant)}; for {iso(hour)} it may be up to "
                 f"{answer.tolerance_seconds // 60} minutes older, and younger than the next hour"
             )
             answer.reject(RejectionReason.OUTSIDE_HOUR, message, raw, hour=hour, digest=digest)
         else:
-            answer.add(hour, record.dt, [*values, 1, record.condition_id], raw)
+            answer.add(np.array([hour]), instants, numbers, [raw])
 
     def take_series(
         self,
         records: list[Any],
-        many: TypeAdapter[list[C]],
-        one: type[C],
+        series: Series,
         coord: Coordinates | None,
         answer: Answer,
         *,
@@ -108,73 +128,78 @@ class WeatherReader(ABC):
         Args:
             may_bring_more: whole hours beyond the range are then only more than was asked for.
         """
-        elsewhere = answer.elsewhere(coord.lat, coord.lon) if coord else None
-        for raw, record in validated(records, many, one, answer):
-            values = self._values(record, 1)
-            hour = hour_of(record.dt)
-            if None in values and (fault := self.fault(raw, values)):
-                answer.reject(RejectionReason.CONTRACT, fault, raw, hour=hour)
-            elif elsewhere:
-                answer.reject(RejectionReason.OTHER_PLACE, elsewhere, raw, hour=hour)
-            elif was_asked(record.dt, answer, raw, may_bring_more=may_bring_more):
-                answer.add(hour, record.dt, [*values, 1, record.condition_id], raw)
+        raws, columns, _ = validated(records, series, answer)
+        instants = np.array(columns["dt"], dtype=np.int64)
+        numbers = self._numbers(columns, 1, answer.dataset)
+        is_sound = sound(raws, hour_of(instants), self.faults(raws, numbers), coord, answer)
+        take_hours(instants, numbers, raws, is_sound, answer, may_bring_more=may_bring_more)
 
     def take_steps(
         self,
-        issued: int,
+        issued: Sequence[int],
         steps: list[Any],
-        many: TypeAdapter[list[S]],
-        one: type[S],
+        series: Series,
         coord: Coordinates | None,
         answer: Answer,
         *,
+        step_hours: int,
         horizon: timedelta,
     ) -> None:
-        """Steps of a forecast, filed as issued in the hour ``issued``; the last one may lie ``horizon`` after it."""
-        elsewhere = answer.elsewhere(coord.lat, coord.lon) if coord else None
-        for raw, step in validated(steps, many, one, answer, hour=issued):
-            values = self._values(step, one.STEP_HOURS)
-            fault = self.fault(raw, values) if None in values else None
-            values.append(step.precipitation_probability)
-            valid = hour_of(step.dt)
-            if fault:
-                answer.reject(RejectionReason.CONTRACT, fault, raw, hour=issued)
-            elif elsewhere:
-                answer.reject(RejectionReason.OTHER_PLACE, elsewhere, raw, hour=issued)
-            elif valid < issued:
-                message = f"the step is for {iso(step.dt)}, before the hour of issue {iso(issued)}"
-                answer.reject(RejectionReason.BEFORE_ISSUE, message, raw, hour=issued)
-            elif valid - issued > horizon.total_seconds():
-                message = (
-                    f"the step is for {iso(step.dt)}, more than {horizon.total_seconds() / HOUR_SECONDS:g} hours "
-                    f"after the hour of issue {iso(issued)}"
-                )
-                answer.reject(RejectionReason.OUTSIDE_HOUR, message, raw, hour=issued)
-            else:
-                answer.add(issued, valid, [*values, one.STEP_HOURS, step.condition_id], raw)
+        """Steps of forecasts.
 
-    def _values(self, record: Conditions, sum_hours: int) -> Values:
-        """Values of ``quantities.WEATHER``, in their order and units; rain and snow over ``sum_hours`` hours."""
-        rain, snow = amount_mm(record.rain, sum_hours), amount_mm(record.snow, sum_hours)
-        visibility = record.visibility_m
-        if visibility is not None and visibility > VISIBILITY_CAP:
-            visibility = VISIBILITY_CAP
-        total = None
-        # A total of which a part is implausible would hide that part.
-        if (
-            rain is not None
-            and snow is not None
-            and quantities.RAIN.is_plausible(rain)
-            and quantities.SNOW.is_plausible(snow)
-        ):
-            total = rain + snow
-        values = [*_measured(record), visibility, rain, snow, total]
+        Args:
+            issued: hour of issue of each step.
+            step_hours: hours that the sums of a step are over.
+            horizon: how far after its issue the last step may lie.
+        """
+        raws, columns, kept = validated(steps, series, answer, issued)
+        hours = np.array(issued, dtype=np.int64)[kept]
+        valid = hour_of(np.array(columns["dt"], dtype=np.int64))
+        numbers = self._numbers(columns, step_hours, answer.dataset)
+        is_sound = sound(raws, hours, self.faults(raws, numbers), coord, answer)
+        lead = valid - hours
+        is_in_time = (lead >= 0) & (lead <= horizon.total_seconds())
+        for row in np.flatnonzero(is_sound & ~is_in_time).tolist():
+            told, hour = iso(columns["dt"][row]), int(hours[row])
+            if lead[row] < 0:
+                reason = RejectionReason.BEFORE_ISSUE
+                message = f"the step is for {told}, before the hour of issue {iso(hour)}"
+            else:
+                reason = RejectionReason.OUTSIDE_HOUR
+                message = (
+                    f"the step is for {told}, more than {horizon.total_seconds() / HOUR_SECONDS:g} hours "
+                    f"after the hour of issue {iso(hour)}"
+                )
+            answer.reject(reason, message, raws[row], hour=hour)
+        is_taken = is_sound & is_in_time
+        answer.add(hours[is_taken], valid[is_taken], numbers[is_taken], compress(raws, is_taken.tolist()))
+
+    def _numbers(self, columns: Columns, sum_hours: int, dataset: Dataset) -> Floats:
+        """What ``Answer.add`` takes of the records; rain and snow over ``sum_hours`` hours."""
+        count = len(columns["dt"])
+        known: Columns = {
+            **columns,
+            **{
+                quantity.name: [amount_mm(amount, sum_hours) for amount in columns[name]]
+                for quantity, name in ((quantities.RAIN, "rain"), (quantities.SNOW, "snow"))
+            },
+            datasets.PRECIPITATION_HOURS.name: [sum_hours] * count,
+        }
+        integers = (datasets.PRECIPITATION_HOURS.name, datasets.CONDITION_ID.name)
+        names = [*(quantity.name for quantity in dataset.quantities), *integers]
+        nothing = [None] * count
+        numbers = np.array([known.get(name, nothing) for name in names], dtype=np.float64)
+        rows = dict(zip(names, numbers, strict=True))
         for ending, convert in CONVERSIONS[self.units].items():
-            for index, quantity in enumerate(MEASURED):
-                value = values[index]
-                if value is not None and quantity.name.endswith(ending):
-                    values[index] = convert(value)
-        return values
+            for quantity in MEASURED:
+                if quantity.name.endswith(ending):
+                    rows[quantity.name][:] = convert(rows[quantity.name])
+        visibility, rain, snow = (rows[q.name] for q in (quantities.VISIBILITY, quantities.RAIN, quantities.SNOW))
+        np.minimum(visibility, VISIBILITY_CAP, out=visibility)
+        # A total of which a part is implausible would hide that part.
+        is_total = plausible(quantities.RAIN, rain) & plausible(quantities.SNOW, snow)
+        rows[quantities.PRECIPITATION.name][is_total] = (rain + snow)[is_total]
+        return numbers.T
 
 
 def envelope_of(model: type[R], document: Any, answer: Answer) -> R:
@@ -191,25 +216,59 @@ def envelope_of(model: type[R], document: Any, answer: Answer) -> R:
 
 
 def validated(
-    records: list[Any], many: TypeAdapter[list[R]], one: type[R], answer: Answer, *, hour: int | None = None
-) -> Iterable[tuple[Any, R]]:
-    """Each raw record with its contract; broken ones are turned away. A clean list is validated in one go."""
-    try:
-        return zip(records, many.validate_python(records), strict=True)
-    except ValidationError:
-        return _validated_singly(records, one, answer, hour)
+    records: list[Any], series: Series, answer: Answer, hours: Sequence[int] | None = None
+) -> tuple[list[Any], Columns, Instants]:
+    """The records that keep their contract, their columns, and where they stood. The others are turned away.
 
-
-def _validated_singly(records: list[Any], one: type[R], answer: Answer, hour: int | None) -> Iterator[tuple[Any, R]]:
-    for raw in records:
+    Args:
+        hours: the partition of each record; without it a broken one counts for the hour that it tells.
+    """
+    columns = series.columns(records)
+    if columns is not None:
+        return records, columns, np.arange(len(records))
+    kept: dict[int, BaseModel] = {}
+    for row, raw in enumerate(records):
         try:
-            record = one.model_validate(raw)
+            kept[row] = series.contract.model_validate(raw)
         except ValidationError as error:
-            answer.reject(
-                RejectionReason.CONTRACT, describe(error), raw, hour=_told_hour(raw) if hour is None else hour
-            )
-            continue
-        yield raw, record
+            hour = _told_hour(raw) if hours is None else hours[row]
+            answer.reject(RejectionReason.CONTRACT, describe(error), raw, hour=hour)
+    rows = np.array(list(kept), dtype=np.int64)
+    return [records[row] for row in kept], series.columns_singly(list(kept.values())), rows
+
+
+def sound(
+    raws: Sequence[Any], hours: Instants, faults: Mapping[int, str], coord: Coordinates | None, answer: Answer
+) -> Booleans:
+    """Which records have no fault and are of the place that was asked for; the others are turned away."""
+    elsewhere = answer.elsewhere(coord.lat, coord.lon) if coord else None
+    is_sound = np.full(len(raws), elsewhere is None)
+    is_sound[list(faults)] = False
+    for row in np.flatnonzero(~is_sound).tolist():
+        hour = int(hours[row])
+        if row in faults:
+            answer.reject(RejectionReason.CONTRACT, faults[row], raws[row], hour=hour)
+        elif elsewhere:
+            answer.reject(RejectionReason.OTHER_PLACE, elsewhere, raws[row], hour=hour)
+    return is_sound
+
+
+def take_hours(
+    instants: Instants,
+    numbers: Floats,
+    raws: Sequence[Any],
+    is_sound: Booleans,
+    answer: Answer,
+    *,
+    may_bring_more: bool = True,
+) -> None:
+    """Add what is sound and was asked for, each record under the hour of its instant."""
+    hours = hour_of(instants)
+    is_asked = (answer.first_hour <= hours) & (hours <= answer.last_hour)
+    for row in np.flatnonzero(is_sound & ~is_asked).tolist():
+        was_asked(int(instants[row]), answer, raws[row], may_bring_more=may_bring_more)
+    taken = is_sound & is_asked
+    answer.add(hours[taken], instants[taken], numbers[taken], compress(raws, taken.tolist()))
 
 
 def block_fault(raw: dict[str, Any], required: str, *optional: str) -> str | None:
@@ -240,8 +299,8 @@ def was_asked(instant: int, answer: Answer, raw: Any, *, may_bring_more: bool = 
     return False
 
 
-def hour_of(instant: int) -> int:
-    """The start of the hour that holds ``instant``, unix seconds."""
+def hour_of(instant: T) -> T:
+    """The start of the hour that holds an instant, unix seconds."""
     return instant - instant % HOUR_SECONDS
 
 

@@ -7,7 +7,8 @@ here: the shape of a provider's payload (its contracts and adapter).
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,9 +31,10 @@ FULL_CIRCLE = 360
 HOUR_SECONDS = int(HOUR.total_seconds())
 
 Floats = npt.NDArray[np.float64]
+Instants = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
 Fault = tuple[RejectionReason, str, str]
 """Why one value of a reading is turned away: reason, the column that it would have been in, message."""
-Reading = tuple[int, int, Sequence[float | None], Any, tuple[Fault, ...]]
 
 _WORD_OUTSIDE_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"|[-+]?\b(?:nan|inf(?:inity)?)\b', re.IGNORECASE | re.DOTALL)
 
@@ -43,6 +45,11 @@ def distance_km(latitude_1: float, longitude_1: float, latitude_2: float, longit
     half_phi, half_lambda = (phi_2 - phi_1) / 2, math.radians(longitude_2 - longitude_1) / 2
     chord = math.sin(half_phi) ** 2 + math.cos(phi_1) * math.cos(phi_2) * math.sin(half_lambda) ** 2
     return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(chord)))
+
+
+def plausible(quantity: quantities.Quantity, values: Floats) -> Booleans:
+    """Which values lie within the limits of the quantity; NaN never does."""
+    return (values >= quantity.lower) & (values <= quantity.upper)
 
 
 def payload_text(record: Any) -> str:
@@ -71,7 +78,7 @@ def describe(error: ValidationError) -> str:
     return "; ".join(text for text, _ in zip(named, range(MAX_NAMED), strict=False))
 
 
-def payload_hashes(instants: Sequence[int], numbers: Floats) -> list[str]:
+def payload_hashes(instants: Sequence[int] | Instants, numbers: Floats) -> list[str]:
     """``datasets.payload_hash`` of many readings at once, one a row of ``numbers``; NaN stands for None."""
     clock = np.array(instants, dtype="<i8").view("<f8").reshape(-1, 1)
     # One bit pattern for every NaN, and 0.0 for -0.0.
@@ -85,6 +92,30 @@ def payload_hashes(instants: Sequence[int], numbers: Floats) -> list[str]:
     ]
 
 
+def _is_as_the_next(hours: Instants, instants: Instants) -> Booleans:
+    """Of readings in their order, all but the last: whether the one that follows is of the same hour and instant."""
+    is_same: Booleans = (hours[1:] == hours[:-1]) & (instants[1:] == instants[:-1])
+    return is_same
+
+
+@dataclass(frozen=True)
+class _Readings:
+    """Readings side by side, each column in the same order."""
+
+    hours: Instants
+    instants: Instants
+    numbers: Floats
+    records: Sequence[Any]
+    faults: Sequence[tuple[Fault, ...]]
+    digests: list[str]
+
+
+def _array_of(column: Any, kind: pa.DataType) -> pa.Array:
+    if not isinstance(column, pa.Array):
+        return pa.array(column, kind)
+    return column if column.type == kind else column.cast(kind)
+
+
 def _text_hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -92,8 +123,8 @@ def _text_hash(text: str) -> str:
 class Answer:
     """Collects what one call brought: ``add`` readings, ``reject`` records, then take ``finish``.
 
-    Hours and instants are whole unix seconds. Readings are checked and laid out together at the end,
-    column by column, which costs a fraction of doing it one by one.
+    Hours and instants are whole unix seconds. Readings come and are checked column by column, which costs a fraction
+    of doing it one by one.
     """
 
     def __init__(
@@ -115,7 +146,11 @@ class Answer:
         self.last_hour = int(hours.last.timestamp())
         self.tolerance_seconds = int(tolerance.total_seconds())
         self.place_tolerance_km = place_tolerance_km
-        self._readings: list[Reading] = []
+        self._hours: list[Instants] = []
+        self._instants: list[Instants] = []
+        self._numbers: list[Floats] = []
+        self._records: list[Any] = []
+        self._faults: dict[int, tuple[Fault, ...]] = {}
         self._rejections: dict[Rejection, None] = {}
 
     def elsewhere(self, latitude: float, longitude: float) -> str | None:
@@ -142,23 +177,29 @@ class Answer:
 
     def add(
         self,
-        hour: int,
-        instant: int,
-        numbers: Sequence[float | None],
-        record: Any,
-        faults: tuple[Fault, ...] = (),
+        hours: Instants,
+        instants: Instants,
+        numbers: Floats,
+        records: Iterable[Any],
+        faults: Mapping[int, tuple[Fault, ...]] | None = None,
     ) -> None:
-        """Take one reading.
+        """Take readings, in the order in which they came.
 
         Args:
-            hour: the partition: valid hour, or hour of issue.
-            instant: the provider's own time; for a forecast the valid hour.
-            numbers: one for each of ``dataset.quantities`` in their order and units, then the integers
-                that stand between them and ``rejected_fields`` in the row. Finite.
-            record: the parsed record as it came.
-            faults: values that the adapter turns away alone; they are None in ``numbers``.
+            hours: the partitions: valid hours, or hours of issue.
+            instants: the provider's own times; for a forecast the valid hours.
+            numbers: a row for each reading: one for each of ``dataset.quantities`` in their order and units, then
+                the integers that stand between them and ``rejected_fields`` in the row. Finite; NaN stands for None.
+            records: the parsed records as they came.
+            faults: values that the adapter turns away alone, by place among these readings; they are NaN in
+                ``numbers``.
         """
-        self._readings.append((hour, instant, numbers, record, faults))
+        before = len(self._records)
+        self._hours.append(hours)
+        self._instants.append(instants)
+        self._numbers.append(numbers)
+        self._records += records
+        self._faults |= {before + row: told for row, told in (faults or {}).items()}
 
     def reject(
         self, reason: RejectionReason, message: str, record: Any, *, hour: int | None, digest: str | None = None
@@ -185,13 +226,15 @@ class Answer:
         one reading the last stays and the others are turned away. Wind from 360 degrees is wind from 0.
         """
         schema = self.dataset.arrow_schema
-        if not self._readings:
+        if not self._records:
             return schema.empty_table(), list(self._rejections)
-        hours, instants, numbers, records, faults, digests = self._distinct_readings()
-        payloads = [payload_text(record) for record in records]
+        readings = self._distinct_readings()
+        instants, numbers, digests = readings.instants, readings.numbers, readings.digests
+        hours = readings.hours.tolist()
+        payloads = [payload_text(record) for record in readings.records]
         digests_as_told = digests.copy()
-        rejected: list[Sequence[str]] = [()] * len(records)
-        for row, told in enumerate(faults):
+        rejected: list[Sequence[str]] = [()] * len(payloads)
+        for row, told in enumerate(readings.faults):
             if told:
                 rejected[row] = self._turn_away_told(hours[row], told, payloads[row])
         implausible = self._implausible(numbers)
@@ -201,61 +244,64 @@ class Answer:
             numbers[row, implausible[row]] = np.nan
             (digests[row],) = payload_hashes(instants[row : row + 1], numbers[row : row + 1])
         columns: list[Any] = [
-            *([text] * len(records) for text in (self.provider, self.endpoint, self.location.id)),
-            pa.array(hours, pa.int64()),
-            pa.array(instants, pa.int64()),
+            *(pa.repeat(text, len(payloads)) for text in (self.provider, self.endpoint, self.location.id)),
+            pa.array(readings.hours),
+            pa.array(instants),
             # In from_pandas lies the reading of NaN as null.
             *(pa.array(column, from_pandas=True) for column in (numbers + 0.0).T),
             [",".join(dict.fromkeys(names)) or None for names in rejected],
             payloads,
             digests,
-            [CONTRACT_VERSION] * len(records),
+            pa.repeat(CONTRACT_VERSION, len(payloads)),
         ]
-        arrays = [
-            column.cast(field.type) if isinstance(column, pa.Array) else pa.array(column, field.type)
-            for column, field in zip(columns, schema, strict=True)
-        ]
-        table = pa.Table.from_arrays(arrays, schema=schema)
+        table = pa.Table.from_arrays(
+            [_array_of(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+        )
         # Rows of one reading stand side by side in the order of the answer, so the last one is left here.
-        last_of_reading = dict(zip(zip(hours, instants, strict=True), range(len(records)), strict=True))
-        if len(last_of_reading) < len(records):
-            for row, reading in enumerate(zip(hours, instants, strict=True)):
-                kept = last_of_reading[reading]
+        is_last = np.append(~_is_as_the_next(readings.hours, instants), True)
+        if not is_last.all():
+            last_rows = np.flatnonzero(is_last)
+            for row in np.flatnonzero(~is_last).tolist():
+                kept = last_rows[np.searchsorted(last_rows, row)]
                 # Readings that differed in implausible values alone are the same without them.
                 if digests[row] != digests[kept]:
-                    message = self._conflict(instants[row], numbers[row], numbers[kept])
+                    message = self._conflict(int(instants[row]), numbers[row], numbers[kept])
                     self._reject(
                         RejectionReason.CONFLICTING, message, payloads[row], digests_as_told[row], hours[row], None
                     )
-            table = table.take(list(last_of_reading.values()))
+            table = table.filter(pa.array(is_last))
         return table, list(self._rejections)
 
-    def _distinct_readings(
-        self,
-    ) -> tuple[list[int], list[int], Floats, list[Any], list[tuple[Fault, ...]], list[str]]:
-        """The readings and their hashes as columns, each once; NaN in ``numbers`` stands for None.
-
-        Sorted by hour, instant and where in the answer they stood last.
-        """
-        hours, instants, numbers, records, faults = zip(*self._readings, strict=True)
-        matrix = np.array(numbers, dtype=np.float64)
+    def _distinct_readings(self) -> _Readings:
+        """The readings and their hashes, each once. Sorted by hour, instant and where in the answer they stood last."""
+        hours, instants = np.concatenate(self._hours), np.concatenate(self._instants)
+        numbers = np.concatenate(self._numbers)
         if quantities.WIND_DIRECTION in self.dataset.quantities:
-            direction = matrix[:, self.dataset.quantities.index(quantities.WIND_DIRECTION)]
+            direction = numbers[:, self.dataset.quantities.index(quantities.WIND_DIRECTION)]
             direction[direction == FULL_CIRCLE] = 0
-        keys = zip(hours, instants, payload_hashes(instants, matrix), faults, strict=True)
-        last_seen = {key: index for index, key in enumerate(keys)}
-        in_order = sorted((hour, instant, index, digest) for (hour, instant, digest, _), index in last_seen.items())
-        sorted_hours, sorted_instants, kept, digests = (list(column) for column in zip(*in_order, strict=True))
-        return (
-            sorted_hours,
-            sorted_instants,
-            matrix[kept],
-            [records[i] for i in kept],
-            [faults[i] for i in kept],
-            digests,
+        in_order = np.lexsort((instants, hours))
+        hours, instants = hours[in_order], instants[in_order]
+        if _is_as_the_next(hours, instants).any():
+            every = zip(
+                hours.tolist(),
+                instants.tolist(),
+                payload_hashes(instants, numbers[in_order]),
+                (self._faults.get(index) for index in in_order.tolist()),
+                strict=True,
+            )
+            kept = sorted({reading: row for row, reading in enumerate(every)}.values())
+            in_order, hours, instants = in_order[kept], hours[kept], instants[kept]
+        numbers = numbers[in_order]
+        return _Readings(
+            hours,
+            instants,
+            numbers,
+            [self._records[index] for index in in_order.tolist()],
+            [self._faults.get(index, ()) for index in in_order.tolist()],
+            payload_hashes(instants, numbers),
         )
 
-    def _implausible(self, numbers: Floats) -> npt.NDArray[np.bool_]:
+    def _implausible(self, numbers: Floats) -> Booleans:
         """Which numbers lie outside the limits of their quantity; integers have none."""
         integers = numbers.shape[1] - len(self.dataset.quantities)
         lower = [q.lower for q in self.dataset.quantities] + [-np.inf] * integers
@@ -270,9 +316,7 @@ class Answer:
             self._reject(reason, message, payload, digest, hour, column)
         return [column for _, column, _ in faults]
 
-    def _turn_away(
-        self, hour: int, numbers: Floats, implausible: npt.NDArray[np.bool_], payload: str, digest: str
-    ) -> list[str]:
+    def _turn_away(self, hour: int, numbers: Floats, implausible: Booleans, payload: str, digest: str) -> list[str]:
         """One rejection for each implausible value of a reading; returns their names."""
         names = []
         for index in np.flatnonzero(implausible).tolist():
