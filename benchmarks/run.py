@@ -17,12 +17,15 @@ from functools import partial
 from pathlib import Path
 
 from weather_dagster.dbt_command import DBT_DIR
+from weather_dagster.weather_api.service import Service
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 PORT = 8765
 URL = f"http://127.0.0.1:{PORT}"
 HOURS = 720
+LATENCY = 0.05
+CONCURRENCY = Service.concurrency
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,49 @@ def landing(rounds: int) -> None:
     compare(f"Landing {HOURS} hours x 10 places in DuckDB, whole commands", competitors, "floor", rounds)
 
 
+def decoding(rounds: int) -> None:
+    """Bytes to readings and to rows beside Pydantic's own bulk validation of the same bytes."""
+    # Memory that is given back and asked for again between two measures would be most of the shorter one.
+    keep = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_MAX_": "0"}
+    _, output = run([sys.executable, HERE / "read_answers.py", str(rounds)], **keep)
+    print(f"\nA week of hours x 10 places, CPU (n = {rounds})")
+    for provider, sides in json.loads(output).items():
+        for side, seconds in sides.items():
+            print(f"{provider:12} {side:22}{seconds * 1e3:8.2f} ms{seconds / sides['pydantic']:8.2f}")
+
+
+def latency() -> None:
+    """A call for every hour and place to a slow server: as many must be in flight as are allowed."""
+    last = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    first = last - timedelta(hours=HOURS - 1)
+    server = subprocess.Popen(
+        [sys.executable, HERE / "slow_server.py", str(PORT), str(LATENCY)], stdout=subprocess.PIPE
+    )
+    try:
+        assert server.stdout
+        server.stdout.readline()
+        with tempfile.TemporaryDirectory() as home:
+            cost, output = run(
+                [sys.executable, HERE / "land_ours.py", first.isoformat(), last.isoformat(), URL, home],
+                WEATHER_HOME=home,
+                WEATHER_PROVIDER="openweather",
+                WEATHER_HISTORY_PROVIDER="none",
+                OPENWEATHER_API_KEY="benchmark",
+                OPENWEATHER_PLAN="one_call_3",
+                OPENWEATHER_ONE_CALL_PER_DAY="1000000",
+                OPENWEATHER_BASE_URL=URL,
+            )
+    finally:
+        server.terminate()
+    calls = HOURS * 10
+    assert int(output.split()[-1]) == calls, f"landed {output}"
+    least = calls * LATENCY / CONCURRENCY
+    print(
+        f"\n{calls:,} calls that take {LATENCY * 1e3:.0f} ms, {CONCURRENCY} at once, whole command: {cost.wall:.1f} s "
+        f"wall, {cost.wall / least:.2f} of the {least:.1f} s that the calls take; {cost.cpu:.1f} s CPU"
+    )
+
+
 def loading(rounds: int) -> None:
     """The code location beside the bare imports of what it stands on; the end of the process is not counted."""
     commands = {
@@ -189,7 +235,15 @@ def year() -> None:
 
 def main() -> None:
     """Run the parts that are named, or all."""
-    parts = {"landing": landing, "loading": loading, "dbt": dbt, "demo": demo, "year": year}
+    parts = {
+        "landing": landing,
+        "decoding": decoding,
+        "latency": latency,
+        "loading": loading,
+        "dbt": dbt,
+        "demo": demo,
+        "year": year,
+    }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", nargs="*", choices=[*parts, []], help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
@@ -205,7 +259,7 @@ def main() -> None:
                 landing(arguments.rounds)
             finally:
                 server.terminate()
-        elif name in ("loading", "dbt"):
+        elif name in ("decoding", "loading", "dbt"):
             parts[name](arguments.rounds)
         else:
             parts[name]()

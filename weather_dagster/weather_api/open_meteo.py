@@ -413,7 +413,9 @@ class Reader:
         others = _of_record(extra, names)
         rows = np.flatnonzero(received)
         raws = zip(times.tolist(), *(column.raw for column in columns), strict=True)
-        records = [dict(zip(names, raw, strict=True)) | others for raw in compress(raws, received.tolist())]
+        records = [dict(zip(names, raw, strict=True)) for raw in compress(raws, received.tolist())]
+        if others:
+            records = [record | others for record in records]
         if elsewhere:
             for record, hour in zip(records, hours[rows].tolist(), strict=True):
                 answer.reject(RejectionReason.OTHER_PLACE, elsewhere, record, hour=hour)
