@@ -21,17 +21,8 @@ from weather_dagster.simulator.faults import Fault, Faults
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster_tests.conftest import Provider
-from weather_dagster_tests.weather_api.provider_apps import (
-    LYON,
-    NOW,
-    THIS_HOUR,
-    Replay,
-    a_ledger,
-    api_of,
-    current,
-    hours_ago,
-    json_answer,
-)
+from weather_dagster_tests.weather_api.answers import LYON, NOW, THIS_HOUR, current, hours_ago
+from weather_dagster_tests.weather_api.provider_apps import Replay, a_ledger, api_of, json_answer
 
 PLACES = load_locations()
 YEAR_2025 = HourRange(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 12, 31, 23, tzinfo=UTC))

@@ -33,7 +33,8 @@ from weather_dagster.weather_api.openweather_reading import CURRENT_TOLERANCE
 from weather_dagster.weather_api.providers import build_providers
 from weather_dagster.weather_api.service import Patience
 from weather_dagster_tests.conftest import KEY, Provider, Weather, serving
-from weather_dagster_tests.weather_api.provider_apps import NOW, QUICK, hours_ago
+from weather_dagster_tests.weather_api.answers import NOW, hours_ago
+from weather_dagster_tests.weather_api.provider_apps import QUICK
 
 PLACES = load_locations()
 THREE = PLACES[:3]

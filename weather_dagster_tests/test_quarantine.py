@@ -18,6 +18,7 @@ from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Landed, open_wareh
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
 from weather_dagster.weather_api.providers import known_endpoints
 from weather_dagster.weather_api.records import Answer
+from weather_dagster_tests.weather_api.answers import flat
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = HourRange(START, START + 23 * HOUR)
@@ -256,6 +257,20 @@ def test_the_step_of_a_forecast_is_filed_under_its_hour_of_issue(store: DuckDBWa
     assert sorted(filter(None, temperatures(store, FORECASTS))) == [7.5, 9]
 
 
+def test_a_forecast_is_read_as_one_though_observations_come_from_the_same_path(store: DuckDBWarehouse) -> None:
+    hour = HourRange(START, START)
+    source = next(e for e in ENDPOINTS if e.path == "/data/3.0/onecall" and e.dataset is FORECASTS)
+    document = {"lat": 45.75, "lon": 4.85, "hourly": [{**flat(int(START.timestamp())), "temp": "warm"}]}
+    (answer,) = ApiCall(source, (LYON,), hour).read(document, "openweather")
+    rows, rejections = answer.finish()
+    store.land(FORECASTS, rows, rejections, [LYON], provider="openweather", hours=hour, run_id="fetch", now=NOW)
+    assert open_reasons(store) == ["contract"]
+    store.connection.execute("update bronze.quarantine set payload = replace(payload, '\"warm\"', '9')")
+    assert again(store) == Redriven(tried=1, landed=1, rows_added=1)
+    assert temperatures(store, FORECASTS) == [9]
+    assert temperatures(store) == []
+
+
 def test_an_endpoint_that_nobody_has_any_more_is_counted_and_left(store: DuckDBWarehouse) -> None:
     fetch(store, record(1, temp=65))
     store.connection.execute("update bronze.quarantine set endpoint = '/data/1.0/history'")
@@ -268,6 +283,23 @@ def test_only_payloads_of_the_given_reasons_are_tried(store: DuckDBWarehouse) ->
     assert again(store, reasons=[RejectionReason.UNREADABLE]).tried == 0
 
 
+def test_all_entries_of_a_payload_go_with_the_one_of_the_given_reason(
+    store: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(store, record(1, temp=65), record(1, temp=21))
+    assert sorted(open_reasons(store)) == ["conflicting", "implausible_value"]
+    store.connection.execute("delete from bronze.observations")
+    widen_temperature(monkeypatch)
+    assert again(store, reasons=[RejectionReason.IMPLAUSIBLE_VALUE]) == Redriven(tried=1, landed=1, rows_added=1)
+    assert open_reasons(store) == []
+
+
+def test_a_payload_of_a_place_that_nobody_describes_stays_open(store: DuckDBWarehouse) -> None:
+    fetch(store, record(1, temp=65))
+    store.connection.execute("delete from bronze.locations")
+    assert again(store, []) == Redriven(tried=1, still_rejected=1)
+
+
 def test_each_dataset_is_a_landing_of_its_own(store: DuckDBWarehouse) -> None:
     fetch(store, record(0, temp="warm"), record(1, temp="warm"))
     air = {"dt": record(1)["dt"], "main": {"aqi": 2}, "components": {"co": "warm"}}
@@ -275,9 +307,13 @@ def test_each_dataset_is_a_landing_of_its_own(store: DuckDBWarehouse) -> None:
     store.connection.execute("update bronze.quarantine set payload = replace(payload, '\"warm\"', '9')")
     assert again(store) == Redriven(tried=3, landed=3, rows_added=3)
     loads = store.query(
-        "select dataset, rows_added, first_hour_utc from bronze.loads where run_id = 'redrive' order by 1"
+        "select dataset, rows_added, first_hour_utc, last_hour_utc"
+        " from bronze.loads where run_id = 'redrive' order by dataset"
     )
-    assert loads == [(AIR_QUALITY.name, 1, START + HOUR), (OBSERVATIONS.name, 2, START)]
+    assert loads == [
+        (AIR_QUALITY.name, 1, START + HOUR, START + HOUR),
+        (OBSERVATIONS.name, 2, START, START + HOUR),
+    ]
 
 
 def test_a_rejection_that_comes_again_after_it_was_resolved_is_kept_once(

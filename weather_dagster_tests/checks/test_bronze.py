@@ -194,6 +194,42 @@ def test_a_source_without_an_earlier_row_has_lost_nothing(eight_days: DuckDBWare
     assert schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY).passed
 
 
+def test_a_field_that_nobody_documents_may_come_and_go(eight_days: DuckDBWarehouse) -> None:
+    with_payload(eight_days, RECORD | {"uv": 3}, f"valid_hour_utc < '{NEXT_DAY.first}'")
+    outcome = schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY)
+    assert (outcome.passed, outcome.metadata["vanished_fields"]) == (True, 0)
+
+
+def test_too_few_earlier_rows_do_not_make_a_field_usual(eight_days: DuckDBWarehouse) -> None:
+    with_payload(eight_days, RECORD | {"wind": {}}, f"valid_hour_utc >= '{NEXT_DAY.first}'")
+    eight_days.connection.execute(
+        "delete from bronze.observations where valid_hour_utc < ?", [NEXT_DAY.first - 11 * HOUR]
+    )
+    assert schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY).passed, "22 rows"
+    land(eight_days, [observation(NEXT_DAY.first - 12 * HOUR, 10.0, place=place.id) for place in PLACES[:2]])
+    with_payload(eight_days, RECORD, f"valid_hour_utc = '{NEXT_DAY.first - 12 * HOUR}'")
+    assert not schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY).passed, "24 rows"
+
+
+def test_a_source_is_compared_with_its_own_last_rows(eight_days: DuckDBWarehouse) -> None:
+    with_payload(eight_days, RECORD | {"wind": {}}, f"valid_hour_utc >= '{NEXT_DAY.first}' and location_id = 'lyon'")
+    # Lyon's provider had nothing in the week before, in which the other one went on.
+    eight_days.connection.execute(
+        """
+        update bronze.observations
+        set provider = 'openweather',
+            valid_hour_utc = valid_hour_utc - case when valid_hour_utc < ? then 100 else 0 end * interval 1 day
+        where location_id = 'lyon'
+        """,
+        [NEXT_DAY.first],
+    )
+    gone = schema_drift(eight_days, OBSERVATIONS, PLACES, NEXT_DAY).metadata["vanished"].records
+    assert {(row.data["provider"], row.data["field"]) for row in gone} == {
+        ("openweather", "wind.gust"),
+        ("openweather", "wind.speed"),
+    }
+
+
 def test_after_a_gap_the_fields_of_the_last_rows_before_it_still_count(eight_days: DuckDBWarehouse) -> None:
     eight_days.connection.execute(
         """

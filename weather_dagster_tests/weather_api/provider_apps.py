@@ -23,18 +23,7 @@ from weather_dagster.weather_api.api import Fetched, WeatherApi
 from weather_dagster.weather_api.openweather_reading import Units
 from weather_dagster.weather_api.providers import Provider, build_providers
 from weather_dagster.weather_api.service import Limit, Patience
-from weather_dagster_tests.weather_api.answers import (
-    LYON,
-    NOW,
-    THIS_HOUR,
-    current,
-    endpoint_at,
-    hours_ago,
-    record,
-    series,
-)
-
-__all__ = ["LYON", "NOW", "THIS_HOUR", "current", "endpoint_at", "hours_ago", "record", "series"]
+from weather_dagster_tests.weather_api.answers import NOW
 
 _FOLDER = TemporaryDirectory()
 

@@ -29,19 +29,8 @@ from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.client import MAX_BODY_BYTES
 from weather_dagster.weather_api.service import Patience
 from weather_dagster_tests.conftest import Provider
-from weather_dagster_tests.weather_api.provider_apps import (
-    LYON,
-    THIS_HOUR,
-    Replay,
-    api_of,
-    current,
-    fetch_all,
-    hours_ago,
-    json_answer,
-    open_meteo_api_of,
-    record,
-    series,
-)
+from weather_dagster_tests.weather_api.answers import LYON, THIS_HOUR, current, hours_ago, record, series
+from weather_dagster_tests.weather_api.provider_apps import Replay, api_of, fetch_all, json_answer, open_meteo_api_of
 
 Document = Callable[[Sequence[Any], Sequence[Any]], Any]
 """A provider's answer from its times and the values of one quantity."""

@@ -26,21 +26,15 @@ from weather_dagster.weather_api.api import Fetched
 from weather_dagster.weather_api.client import MAX_BODY_BYTES, Client
 from weather_dagster.weather_api.endpoints import ApiCall
 from weather_dagster.weather_api.service import Limit, Patience, Window
+from weather_dagster_tests.weather_api.answers import LYON, THIS_HOUR, current, endpoint_at, hours_ago, record, series
 from weather_dagster_tests.weather_api.provider_apps import (
     KEY,
-    LYON,
     QUICK,
-    THIS_HOUR,
     Replay,
     api_of,
-    current,
-    endpoint_at,
     fetch_all,
-    hours_ago,
     json_answer,
     provider_of,
-    record,
-    series,
 )
 
 HOUR = int(THIS_HOUR.first.timestamp())

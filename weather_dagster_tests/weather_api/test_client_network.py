@@ -18,7 +18,8 @@ from weather_dagster.weather_api.api import Fetched
 from weather_dagster.weather_api.client import MAX_BODY_BYTES
 from weather_dagster.weather_api.service import Patience
 from weather_dagster_tests.conftest import Provider, free_port
-from weather_dagster_tests.weather_api.provider_apps import LYON, api_of, fetch_all, hours_ago, record, series
+from weather_dagster_tests.weather_api.answers import LYON, hours_ago, record, series
+from weather_dagster_tests.weather_api.provider_apps import api_of, fetch_all
 from weather_dagster_tests.weather_api.test_client import everything_said_by, forms_of_the_key
 
 pytestmark = pytest.mark.integration

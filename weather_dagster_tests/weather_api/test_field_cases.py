@@ -19,14 +19,12 @@ from weather_dagster.locations import Location
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster.weather_api.api import Fetched, WeatherApi
 from weather_dagster.weather_api.openweather_reading import Units
+from weather_dagster_tests.weather_api.answers import LYON, THIS_HOUR, current
 from weather_dagster_tests.weather_api.provider_apps import (
     KEY,
-    LYON,
     QUICK,
-    THIS_HOUR,
     Replay,
     api_of,
-    current,
     fetch_all,
     json_answer,
     open_meteo_api_of,

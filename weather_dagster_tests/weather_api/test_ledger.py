@@ -29,18 +29,15 @@ from weather_dagster.weather_api.ledger import Pause, open_ledger
 from weather_dagster.weather_api.providers import build_providers
 from weather_dagster.weather_api.service import Limit, Patience, Service, Window
 from weather_dagster_tests.conftest import free_port
+from weather_dagster_tests.weather_api.answers import NOW, hours_ago, record, series
 from weather_dagster_tests.weather_api.provider_apps import (
     KEY,
-    NOW,
     Replay,
     a_ledger,
     api_of,
     fetch_all,
-    hours_ago,
     json_answer,
     provider_of,
-    record,
-    series,
 )
 
 CALLS = 8

@@ -21,7 +21,8 @@ from weather_dagster.settings import RECORDED_LOCATIONS, Settings
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
 from weather_dagster.weather_api.api import Fetched, WeatherApi
-from weather_dagster_tests.weather_api.provider_apps import LYON, NOW, QUICK, THIS_HOUR, api_of, fetch_all, hours_ago
+from weather_dagster_tests.weather_api.answers import LYON, NOW, THIS_HOUR, hours_ago
+from weather_dagster_tests.weather_api.provider_apps import QUICK, api_of, fetch_all
 
 PLACES = load_locations()
 TWO_DAYS = hours_ago(47)

@@ -19,6 +19,8 @@ DAY = datetime(2026, 6, 1, tzinfo=UTC)
 JUNE_1 = DAY.date()
 SPRING = datetime(2026, 3, 28, 23, tzinfo=UTC)
 """Begin of the 29th of March in Paris, a day of 23 hours."""
+AUTUMN = datetime(2026, 10, 24, 22, tzinfo=UTC)
+"""Begin of the 25th of October in Paris, a day of 25 hours."""
 # 24 h means of PM10 and their index, worked out by hand from table 6 of EPA-454/B-24-002.
 PM10 = [(0, 0), (54, 50), (54.9, 50), (55, 51), (154, 100), (155, 101), (254, 150), (354, 200), (424, 300),
         (425, 301), (604, 500), (700, 607)]  # fmt: skip
@@ -39,6 +41,13 @@ HOURLY_BANDS = [
     for name, ends in BANDS.items()
     for number, end in enumerate(ends, start=1)
     for value, band in ((end, number), (end + 0.1, number + 1))
+]
+# Hours of one day: provider and values.
+UNEQUAL: list[tuple[str, dict[str, float]]] = [
+    ("simulator", {"pm2_5_ug_m3": 10, "pm10_ug_m3": 60, "nitrogen_dioxide_ug_m3": 5, "carbon_monoxide_ug_m3": 200}),
+    ("openweather", {"pm2_5_ug_m3": 30, "pm10_ug_m3": 20, "nitrogen_dioxide_ug_m3": 15, "sulphur_dioxide_ug_m3": 7}),
+    ("simulator", {"sulphur_dioxide_ug_m3": 9, "carbon_monoxide_ug_m3": 300, "pm10_ug_m3": 55}),
+    ("simulator", {"sulphur_dioxide_ug_m3": 8, "carbon_monoxide_ug_m3": 220}),
 ]
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -62,7 +71,7 @@ def air_quality_rows() -> list[dict[str, Any]]:
     rows += day_of("higher", pm2_5_ug_m3=9.0, pm10_ug_m3=155)
     rows += day_of("enough", 18, pm2_5_ug_m3=9.1) + day_of("too_few", 17, pm2_5_ug_m3=9.1)
     rows += day_of("without_values", ammonia_ug_m3=1.0)
-    rows += day_of("spring", 18, SPRING, pm2_5_ug_m3=9.1)
+    rows += day_of("spring", 18, SPRING, pm2_5_ug_m3=9.1) + day_of("autumn", 18, AUTUMN, pm2_5_ug_m3=9.1)
     # of 24 hours 17 have PM2.5 and 18 have PM10
     rows += day_of("half", 17, pm2_5_ug_m3=400, pm10_ug_m3=54)
     rows += [*day_of("half", 1, DAY + 17 * HOUR, pm10_ug_m3=54), *day_of("half", 6, DAY + 18 * HOUR)]
@@ -74,6 +83,11 @@ def air_quality_rows() -> list[dict[str, Any]]:
     # five rows in eight hours are too few, however many rows come before the gap
     rows += day_of("gap", 8, DAY - 24 * HOUR, ozone_ug_m3=180) + day_of("gap", 5, ozone_ug_m3=180)
     rows += day_of("six", 6, ozone_ug_m3=180)
+    # seven high hours fill seven eighths of a frame
+    rows += day_of("peak", 8, ozone_ug_m3=40) + day_of("peak", 7, DAY + 8 * HOUR, ozone_ug_m3=160)
+    rows += day_of("peak", 9, DAY + 15 * HOUR, ozone_ug_m3=40)
+    for n, (provider, values) in enumerate(UNEQUAL):
+        rows.append({"location_id": "unequal", "valid_hour_utc": DAY + n * HOUR, "provider": provider, **values})
     return rows
 
 
@@ -81,9 +95,10 @@ def air_quality_rows() -> list[dict[str, Any]]:
 def query(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Query:
     warehouse = tmp_path_factory.mktemp("air_quality") / "warehouse.duckdb"
     rows = air_quality_rows()
-    places = [place(name) for name in dict.fromkeys(row["location_id"] for row in rows) if name != "spring"]
+    names = dict.fromkeys(row["location_id"] for row in rows)
+    places = [place(name, "Europe/Paris" if name in ("spring", "autumn") else "UTC") for name in names]
     with open_warehouse(warehouse) as bronze:
-        land(bronze, AIR_QUALITY, rows, [*places, place("spring", "Europe/Paris")])
+        land(bronze, AIR_QUALITY, rows, places)
         land(bronze, OBSERVATIONS, precipitation_rows(), [place("alps")])
     dbt(warehouse, "build")
 
@@ -130,6 +145,7 @@ def test_the_us_index_needs_three_quarters_of_the_hours_of_the_local_day(query: 
     assert daily(query, columns, "too_few") == (24, 17, 17, None, None)
     assert daily(query, columns, "without_values") == (24, 24, 0, None, None)
     assert daily(query, columns, "spring", date(2026, 3, 29)) == (23, 18, 18, 51, "Moderate")
+    assert daily(query, columns, "autumn", date(2026, 10, 25)) == (25, 18, 18, None, None), "of 25 hours 19 are enough"
 
 
 def test_a_pollutant_with_too_few_hours_has_no_part_in_the_us_index(query: Query) -> None:
@@ -147,11 +163,22 @@ def test_the_european_index_of_a_day_is_its_worst_hour_and_null_without_a_pollut
     assert daily(query, "european_aqi", "without_values") == (None,)
 
 
+def test_a_day_has_the_means_and_maxima_of_its_hours_and_names_their_providers(query: Query) -> None:
+    columns = "pm2_5_mean_ug_m3, pm10_mean_ug_m3, carbon_monoxide_mean_ug_m3"
+    assert daily(query, columns, "unequal") == (20.0, 45.0, 240.0)
+    assert daily(query, "nitrogen_dioxide_max_ug_m3, sulphur_dioxide_max_ug_m3", "unequal") == (15.0, 9.0)
+    assert daily(query, "nitrogen_dioxide_max_ug_m3, sulphur_dioxide_max_ug_m3", "higher") == (None, None)
+    assert daily(query, "providers, pm2_5_hours, pm10_hours, hours_present", "unequal") == (
+        "openweather,simulator", 2, 3, 4,
+    )  # fmt: skip
+
+
 def test_ozone_is_averaged_over_eight_hours_by_time_and_across_midnight(query: Query) -> None:
     # At 00:00 five hours are there, too few; at 01:00 four high and two low ones.
     assert daily(query, "ozone_8h_max_ug_m3", "over_midnight")[0] == pytest.approx((4 * 160 + 2 * 40) / 6)
     assert daily(query, "ozone_8h_max_ug_m3", "gap") == (None,)
     assert daily(query, "ozone_8h_max_ug_m3", "six") == (180.0,)
+    assert daily(query, "ozone_8h_max_ug_m3", "peak") == ((7 * 160 + 40) / 8,)
 
 
 def precipitation_rows() -> list[dict[str, Any]]:

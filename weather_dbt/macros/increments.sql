@@ -66,6 +66,30 @@
 
 
 {#
+    The hours that the days touched by a load are computed from, as a query: all columns of the hours, and in a
+    full refresh all hours.
+
+    hours   relation with location_id and utc_date
+    days    relation with location_id and a date, each pair once or more
+    date    name of that date
+    first, last   the dates in UTC that are needed, in days from that date
+#}
+{% macro hours_around_days(hours, days, date, first, last) %}
+    select hours.*
+    from {{ hours }} as hours
+    {%- if is_incremental() %}
+    inner join (
+        select distinct
+            days.location_id,
+            {{ add_days('days.' ~ date, 'numbers.n') }} as utc_date
+        from {{ days }} as days
+        cross join {{ numbers(first, last) }}
+    ) as needed on {{ same('hours', 'needed', ['location_id', 'utc_date']) }}
+    {%- endif %}
+{% endmacro %}
+
+
+{#
     Hook before a model of local days: deletes the days of zones that a place no longer has. A changed zone
     makes all hours of the place fresh, so the model computes all days of the present zone; a former day that
     the present zone does not have would stay for ever.

@@ -17,8 +17,6 @@ with hours as (
 
 ),
 
-{%- if is_incremental() %}
-
 fresh_hours as (
 
     select * from hours where {{ is_fresh() }}
@@ -39,34 +37,11 @@ touched_days as (
 ),
 
 -- The hours of a local day, and the seven before them, lie within a day of the same date in UTC, in any zone.
-needed_days as (
-
-    select distinct
-        touched_days.location_id,
-        {{ add_days('touched_days.local_date', 'numbers.n') }} as utc_date
-    from touched_days
-    cross join {{ numbers(-1, 1) }}
-
-),
-
 needed_hours as (
 
-    select hours.*
-    from hours
-    inner join needed_days
-        on hours.location_id = needed_days.location_id and hours.utc_date = needed_days.utc_date
+    {{ hours_around_days('hours', 'touched_days', 'local_date', first=-1, last=1) }}
 
 ),
-
-{%- else %}
-
-needed_hours as (
-
-    select * from hours
-
-),
-
-{%- endif %}
 
 framed as (
 

@@ -17,8 +17,6 @@ with hours as (
 
 ),
 
-{%- if is_incremental() %}
-
 touched_days as (
 
     select distinct
@@ -29,34 +27,11 @@ touched_days as (
 
 ),
 
-needed_days as (
-
-    select distinct
-        touched_days.location_id,
-        {{ add_days('touched_days.utc_date', 'numbers.n') }} as utc_date
-    from touched_days
-    cross join {{ numbers(-reach_days, 0) }}
-
-),
-
 needed_hours as (
 
-    select hours.*
-    from hours
-    inner join needed_days
-        on hours.location_id = needed_days.location_id and hours.utc_date = needed_days.utc_date
+    {{ hours_around_days('hours', 'touched_days', 'utc_date', first=-reach_days, last=0) }}
 
 ),
-
-{%- else %}
-
-needed_hours as (
-
-    select * from hours
-
-),
-
-{%- endif %}
 
 framed as (
 
