@@ -47,8 +47,6 @@ from weather_dagster_tests.weather_api.provider_apps import (
 
 CALLS = 8
 SECONDS = 0.5
-EARLY = 0.02
-"""How much later than another a call may take from its start to the server, in seconds."""
 PLACES = load_locations()
 PAST = hours_ago(1, 1)
 
@@ -75,15 +73,15 @@ list(api.fetch(api.plan(DATASETS[dataset], load_locations() * 2, HourRange(at, a
 
 
 class Noting:
-    """An ASGI app that notes when requests come."""
+    """An ASGI app that counts the requests that come."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self.moments: list[float] = []
+        self.requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self.moments.append(time.monotonic())
+            self.requests += 1
         await self._app(scope, receive, send)
 
 
@@ -97,9 +95,15 @@ class Ticking:
         return NOW + (utc_now() - self._began)
 
 
+def moments_in(ledger: Path) -> list[float]:
+    """When calls were let out. A busy machine brings them to the server later, and not evenly so."""
+    with closing(sqlite3.connect(ledger)) as connection:
+        return [moment for (moment,) in connection.execute("select asked_at_utc from calls")]
+
+
 def most_in_a_window(moments: list[float]) -> int:
-    """The most requests that came within any ``SECONDS``, but for ``EARLY``."""
-    return max(sum(first <= moment < first + SECONDS - EARLY for moment in moments) for first in moments)
+    """The most calls within any ``SECONDS``, but for what a float of that size leaves out."""
+    return max(sum(first <= moment < first + SECONDS - 1e-3 for moment in moments) for first in moments)
 
 
 def test_the_limit_holds_across_ranges_datasets_and_instances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +120,9 @@ def test_the_limit_holds_across_ranges_datasets_and_instances(tmp_path: Path, mo
         )
         store = partial(open_warehouse, tmp_path / "w.duckdb")
         land_range(api, store, dataset, PLACES, hours_ago(5, 3), run_id="r").require_complete()
-    assert len(app.moments) == 3 * len(PLACES)
-    assert most_in_a_window(sorted(app.moments)) == CALLS
+    moments = moments_in(tmp_path / "ledger.sqlite")
+    assert app.requests == len(moments) == 3 * len(PLACES)
+    assert most_in_a_window(moments) == CALLS
 
 
 @pytest.fixture
@@ -148,8 +153,9 @@ def test_the_limit_holds_across_processes(served: tuple[str, Noting], tmp_path: 
         for dataset in ("observations", "air_quality")
     ]
     assert [process.wait(60) for process in processes] == [0, 0]
-    assert len(app.moments) == 4 * len(PLACES)
-    assert most_in_a_window(sorted(app.moments)) <= CALLS
+    moments = moments_in(tmp_path / "ledger.sqlite")
+    assert app.requests == len(moments) == 4 * len(PLACES)
+    assert most_in_a_window(moments) == CALLS
 
 
 class Clock:
