@@ -52,8 +52,14 @@ def test_what_is_no_secret_is_left_as_it_is(body: bytes) -> None:
 
 
 def test_a_large_body_without_a_secret_costs_little() -> None:
-    secrets = Secrets({"appid": SecretStr("0123456789abcdef" * 2)})
+    key = "0123456789abcdef" * 2
+    secrets = Secrets({"appid": SecretStr(key)})
     body = b'{"dt":1764072000,"main":{"temp":7.5,"humidity":70},"unit":"%"},' * 150_000
-    began = time.process_time()
-    assert secrets.hide_in_body(body) is body
-    assert time.process_time() - began < 0.25, "the pattern itself takes many times as long"
+
+    def seconds(body: bytes) -> float:
+        began = time.process_time()
+        secrets.hide_in_body(body)
+        return time.process_time() - began
+
+    fastest = min(seconds(body) for _ in range(3))
+    assert fastest * 3 < min(seconds(body + key.encode()) for _ in range(3)), "the pattern is for bodies that need it"
