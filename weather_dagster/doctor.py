@@ -30,8 +30,9 @@ from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import ProviderName, Settings
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster.weather_api import openweather
-from weather_dagster.weather_api.client import Client, Exchange, Unreachable, http_date
+from weather_dagster.weather_api.client import Client, Exchange, Unreachable
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
+from weather_dagster.weather_api.http_dates import http_date
 from weather_dagster.weather_api.ledger import Pause, open_ledger
 from weather_dagster.weather_api.providers import Provider, build_providers
 from weather_dagster.weather_api.service import Patience, Window

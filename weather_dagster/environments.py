@@ -1,5 +1,6 @@
 """The swap table: WEATHER_ENV decides the resources. Assets never ask in which environment they run."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +11,15 @@ from weather_dagster.dbt_project import dbt_executable
 from weather_dagster.resources import DbtResource, DuckDBWarehouseResource, LocationsResource, WeatherApiResource
 from weather_dagster.settings import EnvironmentName, Settings
 
+API_KEY = "OPENWEATHER_API_KEY"
+
 Resources = dict[str, Any]
 
 
 def _local(settings: Settings, project: DbtProject) -> Resources:
     return {
-        "weather_api": WeatherApiResource(
-            openweather_api_key=dg.EnvVar("OPENWEATHER_API_KEY") if settings.openweather_api_key else None
-        ),
+        # Dagster takes a variable by its exact name; the settings find it in any case, and in .env.
+        "weather_api": WeatherApiResource(openweather_api_key=dg.EnvVar(API_KEY) if os.environ.get(API_KEY) else None),
         "places": LocationsResource(),
         "warehouse": DuckDBWarehouseResource(database=str(settings.duckdb_path)),
         "dbt": DbtResource(

@@ -21,7 +21,8 @@ class WeatherApiResource(dg.ConfigurableResource[WeatherApi]):
     """The configured provider."""
 
     openweather_api_key: str | None = None
-    """Given as ``EnvVar``, so that Dagster stores and shows the name of the variable alone."""
+    """Given as ``EnvVar``, so that Dagster stores and shows the name of the variable alone; None where the settings
+    are to find it themselves."""
 
     def api(self) -> WeatherApi:
         """The client of the configured provider.

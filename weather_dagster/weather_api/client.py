@@ -1,33 +1,30 @@
 """The HTTP client of all providers, and the only module that imports httpx.
 
-Belongs here: transport, time-outs, retries, waiting for the ledger's leave, bounds, the meaning of HTTP
-statuses, and keeping the key out of every text. Does not belong here: which calls to make (``endpoints``),
-what answers mean (adapters), what may be spent (``ledger``). The failure tree is in ``weather_dagster.errors``.
+Belongs here: transport, time-outs, retries, waiting for the ledger's leave, bounds and the meaning of HTTP
+statuses; no text leaves it with the key. Does not belong here: which calls to make (``endpoints``),
+what answers mean (adapters), what may be spent (``ledger``), the forms of a secret (``redaction``). The failure
+tree is in ``weather_dagster.errors``.
 """
 
 import asyncio
 import codecs
 import functools
 import logging
-import re
 import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
-from urllib.parse import quote, quote_plus
 
 import aiohttp
 import httpx
 import stamina
 import stamina.instrumentation
 from httpx_aiohttp import HttpxAiohttpClient
-from pydantic import SecretStr
 from pydantic_core import from_json
 
 from weather_dagster.errors import (
@@ -42,18 +39,14 @@ from weather_dagster.errors import (
 from weather_dagster.hours import utc_now
 from weather_dagster.settings import realm
 from weather_dagster.weather_api.endpoints import ApiCall, Parameters
+from weather_dagster.weather_api.http_dates import retry_after
 from weather_dagster.weather_api.ledger import Ledger, Pause, Question, open_ledger
-from weather_dagster.weather_api.records import without_nan
+from weather_dagster.weather_api.records import MAX_QUOTED, without_nan
+from weather_dagster.weather_api.redaction import Secrets
 from weather_dagster.weather_api.service import PROVIDER_HEADER, Patience, Service
 
 MAX_BODY_BYTES = 10_000_000
 """Far above the largest honest answer (a week of forecasts, about 3.5 MB)."""
-MAX_QUOTED = 200
-"""Characters of a provider's text that a message repeats."""
-HIDDEN = "***"
-MAX_PAUSE_SECONDS = 31 * 86_400
-"""A longer Retry-After is taken as this, about the longest block that was ever reported."""
-
 MAX_BODY_KEPT = 100_000
 """Characters of an unreadable body that an error carries."""
 
@@ -66,6 +59,8 @@ class Answered:
     document: Any = None
     provider: str = ""
     """Who gave the answer."""
+    call_id: str = ""
+    """Of the ledger, whose ``amend_outcome`` wants it when the body is not what was asked for."""
     is_last_page: bool = True
     error: ProviderError | None = None
 
@@ -109,6 +104,15 @@ class Exchange:
         return _parse(self.body)
 
 
+@dataclass(frozen=True)
+class _Got:
+    """A good answer."""
+
+    document: Any
+    provider: str
+    call_id: str
+
+
 Fault = Literal["tls", "name", "network"]
 
 
@@ -140,34 +144,6 @@ def _tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-class _Secrets:
-    """Hides secret values in the forms in which they travel, and whatever stands where a secret would."""
-
-    def __init__(self, credentials: Mapping[str, SecretStr]) -> None:
-        values = [secret.get_secret_value() for secret in credentials.values()]
-        forms = {form for v in values for form in (v, quote(v), quote(v, safe=""), quote_plus(v))}
-        parameters = [f"{name}=" for name in credentials]
-        # A URL may be quoted in part: then only the name of the parameter gives the secret away.
-        pattern = "|".join(
-            [
-                *(f"(?<={re.escape(p)})[^&\\s\"'<>\\\\]+" for p in parameters),
-                *map(re.escape, sorted(forms, key=len, reverse=True)),
-            ]
-        )
-        self._pattern = re.compile(pattern, re.IGNORECASE)
-        self._pattern_in_body = re.compile(pattern.encode(), re.IGNORECASE)
-        self._marks = [mark.encode() for mark in (*forms, *parameters)]
-
-    def hide(self, text: str) -> str:
-        return self._pattern.sub(HIDDEN, text) if self._marks else text
-
-    def hide_in_body(self, body: bytes) -> bytes:
-        # The search for the marks is many times faster than the pattern, and nearly always all there is to do.
-        if any(mark in body for mark in self._marks):
-            return self._pattern_in_body.sub(HIDDEN.encode(), body)
-        return body
-
-
 @dataclass
 class Client:
     """Asks one provider; an async context manager.
@@ -190,7 +166,7 @@ class Client:
     """Requests so far that brought nothing."""
 
     def __post_init__(self) -> None:
-        self._secrets = _Secrets(self.service.credentials)
+        self._secrets = Secrets(self.service.credentials)
         self._failed_in_a_row = 0
         self._try = stamina.AsyncRetryingCaller(
             attempts=self.patience.attempts,
@@ -271,8 +247,7 @@ class Client:
         Raises:
             ProviderError: it came to nothing.
         """
-        document, _ = await self._get(inquiry)
-        return document
+        return (await self._get(inquiry)).document
 
     async def probe(self, question: ApiCall | Inquiry) -> "Exchange | Unreachable":
         """What a single try brings back, whatever its status.
@@ -301,22 +276,26 @@ class Client:
 
     async def _answer(self, call: ApiCall) -> Answered:
         try:
-            document, provider = await self._get(call)
+            got = await self._get(call)
         except (AccountRefused, QuotaExceeded):
             raise
         except TransientProviderError as error:
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= self.patience.failures:
                 raise TransientProviderError(
-                    f"{error}; {self._failed_in_a_row} calls in a row came to nothing, so no more are made"
+                    f"{error}; {self._failed_in_a_row} calls in a row came to nothing, so no more are made",
+                    body=error.body,
                 ) from None
             return Answered(call, error=error)
         except ProviderError as error:
+            # A refusal too is an answer: the provider is not down.
+            self._failed_in_a_row = 0
             return Answered(call, error=error)
         self._failed_in_a_row = 0
-        return Answered(call, document, provider, is_last_page=call.next_page(document) is None)
+        is_last_page = call.next_page(got.document) is None
+        return Answered(call, got.document, got.provider, call_id=got.call_id, is_last_page=is_last_page)
 
-    async def _get(self, question: ApiCall | Inquiry) -> tuple[Any, str]:
+    async def _get(self, question: ApiCall | Inquiry) -> _Got:
         try:
             return await self._try(self._attempt, question)
         except TransientProviderError as error:
@@ -324,7 +303,7 @@ class Client:
                 f"{error}; given up after {self.patience.attempts} tries, run this again later", body=error.body
             ) from None
 
-    async def _attempt(self, question: ApiCall | Inquiry) -> tuple[Any, str]:
+    async def _attempt(self, question: ApiCall | Inquiry) -> _Got:
         call_id = await self._leave_to_ask(question)
         began = time.perf_counter()
         status = None
@@ -341,11 +320,11 @@ class Client:
             if outcome != "ok":
                 self.calls_wasted += 1
             self.ledger.close_call(call_id, outcome, status, time.perf_counter() - began)
-        return document, exchange.provider
+        return _Got(document, exchange.provider, call_id)
 
     async def _leave_to_ask(self, question: Question) -> str:
         """Wait until the ledger lets one more call out, and have it written down; its id there."""
-        while isinstance(admitted := self.ledger.admit(question, self.run_id, self.clock()), Pause):
+        while isinstance(admitted := self.ledger.admit(question, self.run_id, self.clock), Pause):
             seconds = (admitted.until - self.clock()).total_seconds()
             if seconds > self.patience.longest_pause:
                 raise self._too_long(admitted)
@@ -417,7 +396,7 @@ class Client:
         # With a refusal it would be a proxy's, and hide the provider's own reason.
         may_heal = status == httpx.codes.TOO_MANY_REQUESTS or _error_class(status) is TransientProviderError
         if may_heal and (value := headers.get("retry-after")) is not None:
-            told = _retry_after(value, headers.get("date"), now)
+            told = retry_after(value, headers.get("date"), now)
             if told is not None:
                 return told
         return self.service.blocked_for(message, now) if status == httpx.codes.TOO_MANY_REQUESTS else None
@@ -479,24 +458,3 @@ def _parse(body: bytes) -> Any:
         return from_json(body, allow_inf_nan=False)
     except ValueError:
         return from_json(without_nan(body))
-
-
-def _retry_after(value: str, date: str | None, now: datetime) -> timedelta | None:
-    """The pause of a Retry-After header, seconds or a date, which is compared with the answer's own; else None."""
-    longest = timedelta(seconds=MAX_PAUSE_SECONDS)
-    if re.fullmatch(r"\d+", value.strip(), re.ASCII):
-        # More digits than these cannot be shorter, and Python refuses to read thousands of them.
-        return min(timedelta(seconds=int(value.strip()[:12])), longest)
-    until = http_date(value)
-    since = (http_date(date) if date else None) or now
-    return None if until is None else min(max(until - since, timedelta(0)), longest)
-
-
-def http_date(text: str) -> datetime | None:
-    """The instant of a date in a header, aware, UTC; None when it is none."""
-    try:
-        told = parsedate_to_datetime(text)
-        # A date that leaves its zone open is in UTC by definition.
-        return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

@@ -10,7 +10,7 @@ Does not belong here: the limits themselves (the plans of the adapters), waiting
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -154,19 +154,29 @@ def window_end(window: Window, now: datetime) -> datetime:
 
 
 class Ledger:
-    """The calls of one home to one service. Get one from ``open_ledger``."""
+    """The calls of one home to one service. Get one from ``open_ledger``.
+
+    Every method raises ConfigurationError, naming the file and the way out, when the file is locked for longer than
+    ``LOCK_SECONDS``, damaged, or has no room to grow.
+    """
 
     def __init__(self, connection: sqlite3.Connection, service: Service) -> None:
         self._connection = connection
         self._service = service
         self._account = account_of(service)
 
-    def admit(self, question: Question, run_id: str, now: datetime) -> str | Pause:
+    def admit(self, question: Question, run_id: str, clock: Callable[[], datetime]) -> str | Pause:
         """Write a call down before it goes out, and return its id; or say why it may not go out now.
 
         Of several processes that ask at once one is served first; no limit is ever exceeded between them.
+
+        Args:
+            question: what is asked.
+            run_id: the run that asks.
+            clock: read once the file is held: those before us may have kept us waiting, and have asked meanwhile.
         """
         with self._transaction():
+            now = clock()
             if block := self.block(now):
                 return block
             for limit in self._service.limits.get(question.product, ()):
@@ -185,19 +195,23 @@ class Ledger:
                 "run_id": run_id,
             }
             marks = ", ".join(f":{name}" for name in row)
-            self._connection.execute(f"insert into calls ({', '.join(row)}) values ({marks})", row)
+            self._rows(f"insert into calls ({', '.join(row)}) values ({marks})", row)
         return call_id
 
     def close_call(self, call_id: str, outcome: str, status: int | None, seconds: float) -> None:
         """Note how a call ended; ``status`` is None when there was no answer."""
-        self._connection.execute(
+        self._rows(
             "update calls set outcome = ?, status = ?, seconds = ? where call_id = ?",
             [outcome, status, seconds, call_id],
         )
 
+    def amend_outcome(self, call_id: str, outcome: str) -> None:
+        """Correct how a closed call ended, when its reader finds out more; where it was copied already, not there."""
+        self._rows("update calls set outcome = ? where call_id = ?", [outcome, call_id])
+
     def open_block(self, until: datetime, reason: str) -> None:
         """Let no call go out before ``until``, in any process."""
-        self._connection.execute(
+        self._rows(
             "insert into blocks values (?, ?, ?, ?) on conflict do update set "
             "until_utc = max(until_utc, excluded.until_utc), reason = excluded.reason",
             [self._service.name, self._account, until.timestamp(), reason],
@@ -205,11 +219,11 @@ class Ledger:
 
     def block(self, now: datetime) -> Pause | None:
         """The provider's block of this account, while it holds."""
-        row = self._connection.execute(
+        rows = self._rows(
             "select until_utc, reason from blocks where provider = ? and account = ? and until_utc > ?",
             [self._service.name, self._account, now.timestamp()],
-        ).fetchone()
-        return Pause(datetime.fromtimestamp(row[0], UTC), row[1], None) if row else None
+        )
+        return Pause(datetime.fromtimestamp(rows[0][0], UTC), rows[0][1], None) if rows else None
 
     def spent(self, now: datetime) -> list[Spent]:
         """Every limit of the service with what is used of it."""
@@ -221,7 +235,7 @@ class Ledger:
 
     def last_success(self) -> datetime | None:
         """When this account was last answered well."""
-        ((asked_at,),) = self._connection.execute(
+        ((asked_at,),) = self._rows(
             "select max(asked_at_utc) from calls where provider = ? and account = ? and outcome = 'ok'",
             [self._service.name, self._account],
         )
@@ -230,8 +244,8 @@ class Ledger:
     def landed_calls(self, request: str, now: datetime) -> set[str]:
         """The calls of a range whose answers have landed since it was begun and not finished."""
         since = (now - RESUMED_WITHIN).timestamp()
-        self._connection.execute("delete from landed where landed_at_utc < ?", [since])
-        return {call for (call,) in self._connection.execute("select call from landed where request = ?", [request])}
+        self._rows("delete from landed where landed_at_utc < ?", [since])
+        return {call for (call,) in self._rows("select call from landed where request = ?", [request])}
 
     def note_landed(self, request: str, calls: Iterable[str], now: datetime) -> None:
         """Remember what need not be asked again if the range is not finished."""
@@ -242,13 +256,13 @@ class Ledger:
 
     def finish(self, request: str) -> None:
         """The range is complete: asking for it again asks for all of it."""
-        self._connection.execute("delete from landed where request = ?", [request])
+        self._rows("delete from landed where request = ?", [request])
 
     def calls_to_copy(self) -> pa.Table:
         """Calls of all services that ended and are not in the warehouse yet, schema ``API_CALLS_SCHEMA``."""
-        rows = self._connection.execute(
+        rows = self._rows(
             f"select {', '.join(API_CALLS_SCHEMA.names)} from calls where is_copied = 0 and outcome is not null"
-        ).fetchall()
+        )
         columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(API_CALLS_SCHEMA)
         arrays = []
         for field, column in zip(API_CALLS_SCHEMA, columns, strict=True):
@@ -264,7 +278,7 @@ class Ledger:
 
     def _spent(self, product: str, window: Window, now: datetime) -> float:
         # A clock that was set back leaves calls of the "future", which would count for as long as it was.
-        ((amount,),) = self._connection.execute(
+        ((amount,),) = self._rows(
             "select coalesce(sum(weight), 0) from calls "
             "where provider = ? and product = ? and account = ? and asked_at_utc > ? and asked_at_utc <= ?",
             [
@@ -280,7 +294,7 @@ class Ledger:
     def _pause(self, product: str, limit: Limit, now: datetime) -> Pause:
         until = window_end(limit.window, now)
         if limit.window is Window.MINUTE:
-            ((first,),) = self._connection.execute(
+            ((first,),) = self._rows(
                 "select min(asked_at_utc) from calls "
                 "where provider = ? and product = ? and account = ? and asked_at_utc > ?",
                 [self._service.name, product, self._account, window_start(limit.window, now).timestamp()],
@@ -288,15 +302,22 @@ class Ledger:
             until = datetime.fromtimestamp(first, UTC) + MINUTE
         return Pause(until, f"the limit of {limit.amount:,g} a {limit.window} of {product} is used up", limit.window)
 
+    def _rows(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        with _file_faults_named(self._service.ledger):
+            return self._connection.execute(sql, values).fetchall()
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("rollback")
-            raise
-        self._connection.execute("commit")
+        with _file_faults_named(self._service.ledger):
+            self._connection.execute("begin immediate")
+            try:
+                yield
+                self._connection.execute("commit")
+            except BaseException:
+                # After some faults, a full disk for one, SQLite has rolled back by itself.
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+                raise
 
 
 @contextmanager
@@ -304,7 +325,7 @@ def open_ledger(service: Service) -> Iterator[Ledger]:
     """Open the service's ledger file.
 
     Raises:
-        ConfigurationError: the file cannot be kept.
+        ConfigurationError: the file cannot be kept; also of the ledger's methods.
     """
     path = service.ledger
     with _file_faults_named(path):
@@ -326,6 +347,6 @@ def _file_faults_named(path: Path) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(
-            f"the ledger of calls cannot be kept in {path}: {error}; set WEATHER_HOME to a place that can be written, "
-            "and if the file is damaged, move it aside"
+            f"the ledger of calls cannot be kept in {path}: {error}; end the process that holds it, make room, or set "
+            "WEATHER_HOME to a place that can be written; if the file is damaged, move it aside"
         ) from None

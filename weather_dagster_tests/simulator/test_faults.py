@@ -340,6 +340,7 @@ def test_records_of_one_call_are_edited():
 
 def test_edits_leave_the_geocoders_alone():
     kinds = ("drop", "reversed", "patch", "nulls", "stale", "nan")
+    # mypy takes the names that are looped over for any text.
     get, _ = faulty(*(Fault(kind=kind) for kind in kinds))  # type: ignore[arg-type]
     assert len(get("/geo/1.0/direct", q="London").json()) == 2
     assert len(get("/geocoding-api/v1/search", name="London").json()["results"]) == 2

@@ -226,6 +226,47 @@ def test_a_provider_that_is_down_is_not_asked_for_everything() -> None:
     assert len(app.queries) == 5 * TRIES
 
 
+def in_turn(*statuses: int) -> Replay:
+    return Replay(*(json_answer({"cod": str(status), "message": "no", "list": []}, status) for status in statuses))
+
+
+@pytest.mark.parametrize("answered", [404, 200])
+def test_a_provider_that_answers_now_and_then_is_not_down(answered: int) -> None:
+    app = in_turn(*(*[500] * 4 * TRIES, answered) * 3)
+    assert len(asyncio.run(consume(client_of(app), call_many(15)))) == 15
+
+
+def test_an_over_long_answer_shows_that_the_provider_is_not_down() -> None:
+    long = Response(b" " * (MAX_BODY_BYTES + 1), 200)
+    down = json_answer({"cod": "500", "message": "no"}, 500)
+    app = Replay(*[down] * 4 * TRIES, long, *[down] * 4 * TRIES, GOOD)
+    assert len(asyncio.run(consume(client_of(app), call_many(10)))) == 10
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"), [(401, {}), (429, {}), (503, {"retry-after": "9000"}), (500, {})], ids=str
+)
+def test_what_the_provider_said_last_is_kept_with_the_error_that_ends_everything(
+    status: int, headers: dict[str, str]
+) -> None:
+    app = Replay(Response(b'{"message":"so it is"}', status, headers=headers))
+    with pytest.raises(ProviderError) as caught:
+        asyncio.run(consume(client_of(app), call_many(10)))
+    assert caught.value.body == '{"message":"so it is"}'
+
+
+def test_an_answer_names_its_call_in_the_ledger() -> None:
+    async def outcomes() -> dict[str, str]:
+        async with client_of(Counting()) as client:
+            ids = [answer.call_id async for answer in client.fetch(call_many(3))]
+            client.ledger.amend_outcome(ids[1], "malformed")
+            rows = client.ledger.calls_to_copy().to_pylist()
+        told = {row["call_id"]: row["outcome"] for row in rows}
+        return {call_id: told[call_id] for call_id in ids}
+
+    assert list(asyncio.run(outcomes()).values()) == ["ok", "malformed", "ok"]
+
+
 def test_no_task_is_left_behind_after_a_refusal() -> None:
     async def ask_and_count() -> int:
         with pytest.raises(AccountRefused):
