@@ -10,7 +10,7 @@ from weather_dagster.hours import HourRange
 from weather_dagster.locations import load_locations
 from weather_dagster.settings import Settings
 from weather_dagster.weather_api import openweather
-from weather_dagster.weather_api.api import ROWS_PER_LOAD, WeatherApi
+from weather_dagster.weather_api.api import CALLS_PER_LOAD, ROWS_PER_LOAD, WeatherApi
 from weather_dagster.weather_api.endpoints import group_loads, route
 from weather_dagster_tests.weather_api.answers import LYON, NOW, THIS_HOUR, current, hours_ago, series
 from weather_dagster_tests.weather_api.provider_apps import Replay, api_of, fetch_all, json_answer
@@ -32,7 +32,7 @@ def test_a_load_takes_whole_calls_up_to_a_month_of_forecasts(
 ) -> None:
     (stretch,), _ = route(openweather.plans(None)["simulator"].endpoints, dataset, hours, now=NOW)
     calls = list(stretch.calls(load_locations()))
-    grouped = list(group_loads(calls, ROWS_PER_LOAD))
+    grouped = list(group_loads(calls, ROWS_PER_LOAD, CALLS_PER_LOAD))
     assert [call for load in grouped for call in load] == calls
     assert [sum(call.expected_rows for call in load) for load in grouped] == loads
 
