@@ -23,11 +23,11 @@ YEAR_2025 = HourRange(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 12, 31, 2
     [
         (FORECASTS, hours_ago(31 * 24 - 1), [297_600]),
         (FORECASTS, hours_ago(32 * 24 - 1), [299_520, 7_680]),
-        (OBSERVATIONS, YEAR_2025, [87_600]),
+        (OBSERVATIONS, YEAR_2025, [84_000, 3_600]),
         (AIR_QUALITY, YEAR_2025, [87_600]),
     ],
 )
-def test_a_load_takes_whole_calls_up_to_a_month_of_forecasts(
+def test_a_load_takes_whole_calls_up_to_a_month_of_forecasts_or_so_many_of_them(
     dataset: Dataset, hours: HourRange, loads: list[int]
 ) -> None:
     (stretch,), _ = route(openweather.plans(None)["simulator"].endpoints, dataset, hours, now=NOW)
