@@ -577,8 +577,9 @@ def test_a_simulator_in_place_of_one_of_two_providers_ends_everything_with_its_f
     ]
     world.api = WeatherApi(live, patience=QUICK, clock=lambda: NOW)
     with pytest.raises(ConfigurationError, match=r"simulator data.*that of open_meteo.*OPENWEATHER_BASE_URL and OPEN_"):
-        world.land(OBSERVATIONS, WEEK)
-    assert world.calls == {"/data/2.5/weather": 1}
+        world.land(OBSERVATIONS, WEEK, PLACES)
+    # Two more were out when the first was read.
+    assert world.calls == {"/data/2.5/weather": 3}
     assert world.rows("select count(*) from bronze.loads") == [(0,)]
 
 
