@@ -1,11 +1,11 @@
-"""What the spent calls of a month come to: the outlook that ``weather budget`` shows."""
+"""What the spent calls of a month come to, in calls and in money: the outlook that ``weather budget`` shows."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from weather_dagster.weather_api.ledger import Spent, window_end, window_start
+from weather_dagster.weather_api.openweather import Price
 from weather_dagster.weather_api.service import Window
 
 LEAST_SHARE = 0.02
@@ -25,10 +25,6 @@ class Outlook:
     expected: float | None
     """None as long as too little of the window is over, and for a minute."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
-
 
 def outlook(spent: Iterable[tuple[str, Spent]], now: datetime) -> list[Outlook]:
     """The outlook of each limit of each provider, given as (provider, spent)."""
@@ -40,16 +36,39 @@ def outlook(spent: Iterable[tuple[str, Spent]], now: datetime) -> list[Outlook]:
             each.limit.amount,
             each.amount,
             each.left,
-            _expected(each, now),
+            _expected(each.amount, each.limit.window, now),
         )
         for provider, each in spent
     ]
 
 
-def _expected(spent: Spent, now: datetime) -> float | None:
-    window = spent.limit.window
+@dataclass(frozen=True)
+class Cost:
+    """What the calls of a product cost this month, in the price's currency."""
+
+    provider: str
+    product: str
+    price: str
+    """In words."""
+    currency: str
+    so_far: float
+    expected: float | None
+    """By the end of the month at the pace so far; None as long as too little of it is over."""
+
+
+def costs(priced: Iterable[tuple[str, str, Price, Sequence[int]]], now: datetime) -> list[Cost]:
+    """The cost of each product, given as (provider, product, price, calls of each day of this month)."""
+    told = []
+    for provider, product, price, days in priced:
+        so_far = sum(map(price.of_a_day, days))
+        expected = _expected(so_far, Window.MONTH, now)
+        told.append(Cost(provider, product, str(price), price.currency, so_far, expected))
+    return told
+
+
+def _expected(amount: float, window: Window, now: datetime) -> float | None:
     if window is Window.MINUTE:
         return None
     start, end = window_start(window, now), window_end(window, now)
     share = (now - start) / (end - start)
-    return spent.amount / share if share >= LEAST_SHARE else None
+    return amount / share if share >= LEAST_SHARE else None

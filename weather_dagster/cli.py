@@ -135,7 +135,7 @@ def ingest(from_: From, to: To, place: Place = None) -> None:
     from weather_dagster.ingest import land_range
     from weather_dagster.locations import load_locations, select_locations
     from weather_dagster.warehouse.duckdb import open_warehouse
-    from weather_dagster.weather_api.api import WeatherApi
+    from weather_dagster.weather_api.api import Closed, WeatherApi
 
     settings = Settings.load()
     hours = read_range(from_, to)
@@ -143,8 +143,10 @@ def ingest(from_: From, to: To, place: Place = None) -> None:
     api = WeatherApi.from_settings(settings)
     places = select_locations(load_locations(settings.locations_path), place or ())
     run_id = f"ingest-{uuid4()}"
-    served, failed = plan_served(api, places, hours)
+    served, failed = plan_served(api, settings, places, hours)
     table = Table("dataset", "hours", "calls", "wasted", "rows received", "rows added", "quarantined")
+    landings = []
+    closed: Closed = {}
     with progress_bar() as advance:
         for dataset in served:
             landing = land_range(
@@ -155,35 +157,48 @@ def ingest(from_: From, to: To, place: Place = None) -> None:
                 hours,
                 run_id=run_id,
                 on_call=partial(advance, dataset.name),
+                closed=closed,
             )
+            landings.append(landing)
             counts = (len(hours), landing.calls, landing.wasted, landing.rows_received, landing.rows_added)
             table.add_row(dataset.name, *(f"{n:,}" for n in (*counts, landing.quarantined)))
             try:
                 landing.require_complete()
             except ProviderError as error:
-                failed.append(error)
-            if landing.stopped:
-                break
+                # Who refuses everything refuses it once.
+                if error not in failed:
+                    failed.append(error)
     for dataset in DATASETS.values():
         if not api.offers(dataset):
             table.add_row(dataset.name, "not offered")
     out.print(table)
-    out.print(f"{api.provider}: {hours} landed in {settings.duckdb_path}", highlight=False, soft_wrap=True)
+    for landing in landings:
+        if landing.empty:
+            told = escape(f"{landing.dataset.name} answered without a row: {landing.empty_answers}")
+            out.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
+    some = "what came of " if any(landing.rows_received or landing.resumed for landing in landings) else "nothing of "
+    out.print(
+        f"{api.provider}: {some if failed else ''}{hours} landed in {settings.duckdb_path}",
+        highlight=False,
+        soft_wrap=True,
+    )
     raise_all(failed)
 
 
 @app.command()
 def budget(json: Json = False) -> None:
     """Show the calls that are spent and left under the plan, and where the month ends at this pace."""
-    from weather_dagster.budget import outlook
+    from weather_dagster.budget import costs, outlook
     from weather_dagster.weather_api.api import WeatherApi
 
     api = WeatherApi.from_settings(Settings.load())
     lines = outlook(api.spent(), utc_now())
+    charges = costs(api.priced_calls(), utc_now())
     blocks = api.blocks()
     if json:
         told = {
-            "limits": [line.as_dict() for line in lines],
+            "limits": [asdict(line) for line in lines],
+            "costs": [asdict(charge) for charge in charges],
             "blocked": {name: {"until": block.until, "reason": block.reason} for name, block in blocks.items()},
         }
         out.print_json(data=told, default=str)
@@ -200,6 +215,14 @@ def budget(json: Json = False) -> None:
             "–" if line.expected is None else f"{line.expected:,.0f}",
         )
     out.print(table if lines else f"{api.provider} has no limits.")
+    for charge in charges:
+        by_the_end = "" if charge.expected is None else f", {charge.expected:,.2f} by its end at this pace"
+        out.print(
+            f"{charge.product} of {charge.provider}: {charge.price}; this month {charge.so_far:,.2f} "
+            f"{charge.currency} so far{by_the_end}",
+            highlight=False,
+            soft_wrap=True,
+        )
     for name, block in blocks.items():
         out.print(
             f"[yellow]{name} is not asked before {block.until:%Y-%m-%dT%H:%M:%SZ}[/]: {escape(block.reason)}",
@@ -301,7 +324,7 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
         prepare_dagster_home(settings)
         from weather_dagster.definitions import defs
     watched = select_locations(load_locations(settings.locations_path), places)
-    served, refused = plan_served(api, watched, hours)
+    served, refused = plan_served(api, settings, watched, hours)
     with progress_bar() as advance:
         summary = run_hourly_weather(
             defs, hours, served, places=places, logs=settings.home / "logs", on_progress=advance
@@ -320,7 +343,7 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
 
 
 def plan_served(
-    api: "WeatherApi", places: Sequence["Location"], hours: HourRange
+    api: "WeatherApi", settings: Settings, places: Sequence["Location"], hours: HourRange
 ) -> tuple[list["Dataset"], list[WeatherError]]:
     """The datasets that can be brought for the whole range, and why the others cannot; says where hours are rerouted.
 
@@ -329,6 +352,8 @@ def plan_served(
         BudgetExceeded: together they take more calls than are left.
     """
     from weather_dagster.datasets import DATASETS
+    from weather_dagster.ingest import resume
+    from weather_dagster.warehouse.duckdb import open_warehouse
 
     plans, refused = [], []
     for dataset in filter(api.offers, DATASETS.values()):
@@ -338,6 +363,8 @@ def plan_served(
             refused.append(error)
     if not plans:
         raise HourNotServed("\n".join(map(str, refused)))
+    with open_warehouse(settings.duckdb_path) as warehouse:
+        plans = [resume(api, warehouse, plan) for plan in plans]
     for need in api.require_budget(plans):
         out.print(escape(str(need)), highlight=False, soft_wrap=True)
     for plan in plans:

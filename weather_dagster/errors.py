@@ -6,7 +6,7 @@ WeatherError                   every error of ours; its text is meant for a pers
 └── ProviderError              a call to a weather provider came to nothing
     ├── TransientProviderError may heal: network, time-out, 408, 5xx, HTML or cut JSON; retried with back-off
     ├── QuotaExceeded          429: the account is over its limit; the run ends, a later one may succeed
-    │   └── BudgetExceeded     more calls than are left under the plan: none is made
+    │   └── BudgetExceeded     more calls than are left under the plan: no further one is made
     ├── RequestRefused         400, 404 and the like: a person must act; not retried, other calls go on
     │   └── AccountRefused     401, 403: the key or its plan; no other call is made
     ├── MalformedAnswer        valid JSON of another shape than the endpoint's envelope; not retried
@@ -51,7 +51,7 @@ class QuotaExceeded(ProviderError):
 
 
 class BudgetExceeded(QuotaExceeded):
-    """A range needs more calls than are left; none was made."""
+    """More calls are needed than are left under the plan: seen before the first one, or when a limit is used up."""
 
 
 class RequestRefused(ProviderError):

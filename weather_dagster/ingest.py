@@ -6,21 +6,25 @@ The Dagster assets and the independent ingestor (``weather ingest``) both call `
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from weather_dagster.datasets import Dataset
-from weather_dagster.errors import ProviderError, RangeIncomplete, WarehouseError
+from weather_dagster.errors import ConfigurationError, ProviderError, RangeIncomplete, WarehouseError
 from weather_dagster.hours import HourRange, utc_now
 from weather_dagster.locations import Location
 from weather_dagster.settings import realm
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse
-from weather_dagster.weather_api.api import Failure, Fetched, Plan, WeatherApi
+from weather_dagster.weather_api.api import Closed, Failure, Fetched, WeatherApi
+from weather_dagster.weather_api.endpoints import ApiCall
+from weather_dagster.weather_api.ledger import LandedCall
+from weather_dagster.weather_api.plan import Plan
 
 OpenWarehouse = Callable[[], AbstractContextManager[DuckDBWarehouse]]
 
-MAX_FAILURES_NAMED = 5
+MAX_CALLS_NAMED = 5
 
 
 @dataclass
@@ -51,13 +55,20 @@ class Landing:
     rejected_by_hour: Counter[datetime] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     """Calls that came to nothing."""
+    empty: list[ApiCall] = field(default_factory=list)
+    """Calls that were answered well, without a row. They are not asked again: there may be nothing to tell."""
     stopped: ProviderError | None = None
-    """Why no more calls were made."""
+    """Why not all calls were made."""
 
     @property
     def offered(self) -> bool:
         """Whether any provider has data of this kind."""
         return self.plan is not None
+
+    @property
+    def empty_answers(self) -> str:
+        """The calls that were answered without a row, in words; empty when there are none."""
+        return "; ".join(_named([str(call) for call in self.empty]))
 
     @property
     def rows_received(self) -> int:
@@ -74,15 +85,33 @@ class Landing:
             return
         if self.stopped and not (self.failures or self.rows_received):
             raise self.stopped
-        told = [f"{failure.call}: {failure.error}" for failure in self.failures[:MAX_FAILURES_NAMED]]
-        if more := len(self.failures) - len(told):
-            told.append(f"and {more:,} more calls")
+        told = _named([f"{failure.call}: {failure.error}" for failure in self.failures])
         if self.stopped:
-            told.append(f"then no more calls were made: {self.stopped}")
+            told.append(f"not all calls were made: {self.stopped}")
         raise RangeIncomplete(
             f"{self.dataset.name} of {self.hours} are incomplete, {self.rows_received:,} rows came and landed; "
             "run the same range again, which asks only for what is missing. " + "; ".join(told)
         )
+
+
+def _named(calls: list[str]) -> list[str]:
+    more = len(calls) - MAX_CALLS_NAMED
+    return [*calls[:MAX_CALLS_NAMED], f"and {more:,} more calls"] if more > 0 else calls
+
+
+def resume(api: WeatherApi, warehouse: DuckDBWarehouse, plan: Plan) -> Plan:
+    """The plan without the calls whose answers a run that was left unfinished has brought into this very store.
+
+    The ledger tells which calls have landed, and the newest load of the store that they landed in. Only where that
+    load is, what it and those before it brought is too: not in a new store, another one, or an older copy.
+    """
+    landed = api.landed_calls(plan)
+    if not landed:
+        return plan
+    oldest = min(call.load_id for call in landed)
+    loads = set(warehouse.query("select load_id, run_id from bronze.loads where load_id >= ?", [oldest]))
+    held = {call.key for call in landed if (call.load_id, call.run_id) in loads}
+    return replace(plan, landed=frozenset(call.key for _, call in plan.calls() if call.key in held))
 
 
 def land_range(
@@ -94,6 +123,7 @@ def land_range(
     *,
     run_id: str,
     on_call: Callable[[int, int], None] | None = None,
+    closed: Closed | None = None,
 ) -> Landing:
     """Fetch ``hours`` of ``dataset`` for all places and land them; running it again adds no row.
 
@@ -102,25 +132,40 @@ def land_range(
     to nothing does not keep the others from landing: ``Landing.require_complete`` tells of it. The same range
     asked for again then asks only for what is missing.
 
+    Args:
+        closed: as in ``WeatherApi.fetch``; to be shared by ranges that are landed one after the other.
+
     Raises:
         HourNotServed, BudgetExceeded: before any call.
         WarehouseError: the store cannot be opened or written, or holds data of another realm than the answers'.
+        ConfigurationError: one provider answers with live data, another with made-up data.
     """
     landing = Landing(dataset, (api.provider,), hours)
     if not api.offers(dataset):
         return landing
-    plan = landing.plan = api.plan(dataset, locations, hours)
+    plan = api.plan(dataset, locations, hours)
     with open_warehouse() as warehouse:
-        if not api.is_stand_in:
-            _require_same_realm(warehouse, api.provider)
-        if not warehouse.query("select load_id from bronze.loads limit 1"):
-            # A new file: what had landed in another one is not here.
-            api.finish(plan)
+        held = _held_realms(warehouse)
+        plan = landing.plan = resume(api, warehouse, plan)
+    # Only of a stand-in it takes an answer to know whose data it gives.
+    known = [provider.name for provider in plan.providers if not provider.is_stand_in]
+    for name in known:
+        _require_same_realm(held, name)
+
+    def meet(asked: str, told: str) -> None:
+        _require_same_realm(held, told)
+        if others := [name for name in known if name != asked and realm(name) != realm(told)]:
+            raise ConfigurationError(
+                f"{asked} answered with {told} data, which is never mixed with that of {' and '.join(others)}, where "
+                "this range is asked for too; let OPENWEATHER_BASE_URL and OPEN_METEO_BASE_URL both name the "
+                "simulator, or neither"
+            )
+
     landing.budget = [str(need) for need in api.require_budget([plan])]
-    landing.resumed = len(api.landed_calls(plan))
+    landing.resumed = len(plan.landed)
     asked_at = time.perf_counter()
     providers: dict[str, None] = {}
-    with closing(api.fetch(plan, run_id=run_id, on_call=on_call)) as loads:
+    with closing(api.fetch(plan, run_id=run_id, on_call=on_call, on_provider=meet, closed=closed)) as loads:
         try:
             for fetched in loads:
                 fetched_at = time.perf_counter()
@@ -128,7 +173,8 @@ def land_range(
                 with open_warehouse() as warehouse:
                     _land(warehouse, landing, fetched, locations, run_id)
                     _copy_calls(api, warehouse)
-                api.note_landed(plan, fetched.answered)
+                    newest = warehouse.query("select load_id, run_id from bronze.loads order by load_id desc limit 1")
+                api.note_landed(plan, [LandedCall(call.key, *load) for load in newest for call in fetched.answered])
                 providers[fetched.provider] = None
                 asked_at = time.perf_counter()
                 landing.land_seconds += asked_at - fetched_at
@@ -148,7 +194,7 @@ def _land(
 ) -> None:
     dataset, records = landing.dataset, fetched.records
     if records.num_rows:
-        _require_same_realm(warehouse, fetched.provider)
+        _require_same_realm(_held_realms(warehouse), fetched.provider)
     if records.num_rows or fetched.rejections:
         landed = warehouse.land(
             dataset,
@@ -165,6 +211,7 @@ def _land(
     landing.calls += fetched.calls
     landing.wasted += fetched.wasted
     landing.failures += fetched.failures
+    landing.empty += fetched.empty
     by_hour = records.group_by(dataset.partition_column).aggregate([([], "count_all")])
     landing.received_by_hour.update(
         dict(zip(by_hour[dataset.partition_column].to_pylist(), by_hour["count_all"].to_pylist(), strict=True))
@@ -181,11 +228,14 @@ def _copy_calls(api: WeatherApi, warehouse: DuckDBWarehouse) -> None:
             ledger.note_copied(calls["call_id"].to_pylist())
 
 
-def _require_same_realm(warehouse: DuckDBWarehouse, provider: str) -> None:
+def _held_realms(warehouse: DuckDBWarehouse) -> set[str]:
     # A load without rows keeps bodies that nobody could read: whose they were is not known.
-    held = {
+    return {
         realm(name) for (name,) in warehouse.query("select distinct provider from bronze.loads where rows_added > 0")
     }
+
+
+def _require_same_realm(held: AbstractSet[str], provider: str) -> None:
     if others := held - {realm(provider)}:
         raise WarehouseError(
             f"this warehouse holds {' and '.join(sorted(others))} data, beside which {provider} data is not landed; "

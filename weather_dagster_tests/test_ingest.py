@@ -1,5 +1,6 @@
 """Landing a range: calls, loads, and whose rows may lie beside whose."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +22,7 @@ from weather_dagster.simulator.faults import Fault, Faults
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster_tests.conftest import Provider
-from weather_dagster_tests.weather_api.answers import LYON, NOW, THIS_HOUR, current, hours_ago
+from weather_dagster_tests.weather_api.answers import LYON, NOW, THIS_HOUR, current, hours_ago, series
 from weather_dagster_tests.weather_api.provider_apps import Replay, a_ledger, api_of, json_answer
 
 PLACES = load_locations()
@@ -95,6 +96,58 @@ def test_an_unfinished_range_is_asked_for_whole_when_the_store_is_new(store: Sto
     assert (landing.rows_added, landing.resumed) == (4 * 168, 0)
 
 
+def test_an_unfinished_range_is_asked_for_whole_in_a_store_that_holds_other_hours(store: Store, tmp_path: Path) -> None:
+    ledger, hours = a_ledger(), hours_ago(4 * 168 - 1)
+    other = partial(open_warehouse, tmp_path / "other.duckdb")
+    for number in range(3):
+        earlier = HourRange(hours.first - (number + 1) * HOUR, hours.first - (number + 1) * HOUR)
+        land_range(simulated(), other, OBSERVATIONS, [LYON], earlier, run_id=f"other {number}")
+    faults = Faults([Fault(kind="status", status=401, after=2)])
+    land_range(simulated(faults, ledger=ledger), store, OBSERVATIONS, [LYON], hours, run_id="first")
+    landing = land_range(simulated(ledger=ledger), other, OBSERVATIONS, [LYON], hours, run_id="second")
+    assert (landing.rows_added, landing.resumed) == (4 * 168, 0)
+
+
+def test_an_unfinished_range_is_asked_for_whole_in_an_older_copy_of_its_store(store: Store, tmp_path: Path) -> None:
+    ledger, hours = a_ledger(), hours_ago(4 * 168 - 1)
+    land_range(simulated(), store, AIR_QUALITY, [LYON], hours_ago(3), run_id="earlier")
+    copy = shutil.copy(tmp_path / "w.duckdb", tmp_path / "copy.duckdb")
+    faults = Faults([Fault(kind="status", status=401, after=2)])
+    land_range(simulated(faults, ledger=ledger), store, OBSERVATIONS, [LYON], hours, run_id="first")
+    shutil.copy(copy, tmp_path / "w.duckdb")
+    # Its number is the one that the lost load had.
+    land_range(simulated(), store, AIR_QUALITY, [LYON], hours_ago(5), run_id="later")
+    landing = land_range(simulated(ledger=ledger), store, OBSERVATIONS, [LYON], hours, run_id="second")
+    assert (landing.rows_added, landing.resumed) == (4 * 168, 0)
+
+
+def test_what_came_again_unchanged_is_not_asked_for_a_third_time(store: Store) -> None:
+    ledger, hours = a_ledger(), hours_ago(4 * 168 - 1)
+    land_range(simulated(ledger=ledger), store, OBSERVATIONS, [LYON], hours, run_id="first")
+    faults = Faults([Fault(kind="status", status=401, after=2)])
+    again = land_range(simulated(faults, ledger=ledger), store, OBSERVATIONS, [LYON], hours, run_id="second")
+    assert (again.rows_received, again.rows_added) == (2 * 168, 0)
+    landing = land_range(simulated(ledger=ledger), store, OBSERVATIONS, [LYON], hours, run_id="third")
+    assert (landing.calls, landing.resumed, landing.rows_added) == (2, 2, 0)
+
+
+def test_a_range_of_many_calls_lands_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weather_dagster.weather_api.api.CALLS_PER_LOAD", 2)
+    land_range(simulated(), store, OBSERVATIONS, [LYON], hours_ago(5 * 168 - 1), run_id="r")
+    loads = rows(store, "select rows_added from bronze.loads order by load_id")
+    assert loads == [(336,), (336,), (168,)]
+
+
+def test_an_answer_without_a_row_is_told_and_not_asked_for_again(store: Store) -> None:
+    api = api_of(Replay(json_answer(series())), ledger=a_ledger())
+    landing = land_range(api, store, OBSERVATIONS, PLACES[:2], hours_ago(3, 1), run_id="r")
+    landing.require_complete()
+    assert [call.locations for call in landing.empty] == [(PLACES[0],), (PLACES[1],)]
+    assert PLACES[1].id in landing.empty_answers
+    full = land_range(simulated(), store, OBSERVATIONS, PLACES[:2], hours_ago(3, 1), run_id="r")
+    assert (full.empty, full.empty_answers) == ([], "")
+
+
 def test_nothing_is_in_flight_while_a_load_is_landed_nor_the_store_open_while_one_is_fetched(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +205,23 @@ def test_a_forecast_that_comes_after_its_hour_is_refused(store: Store) -> None:
     assert land_range(api, store, FORECASTS, PLACES[:2], next_hour, run_id="r").rows_added == 80
 
 
+def test_a_current_reading_of_the_next_hour_is_a_failure(store: Store) -> None:
+    at = THIS_HOUR.end - timedelta(seconds=1)
+    late = Replay(json_answer(current(int(THIS_HOUR.end.timestamp()))))
+
+    async def turning(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal at
+        at = THIS_HOUR.end
+        await late(scope, receive, send)
+
+    api = api_of(turning, plan="free", clock=lambda: at)
+    landing = land_range(api, store, OBSERVATIONS, [LYON], THIS_HOUR, run_id="r")
+    (failure,) = landing.failures
+    assert "the hour turned while openweather was asked" in str(failure.error)
+    assert (landing.rows_received, landing.wasted) == (0, 1)
+    assert rows(store, "select reason from bronze.quarantine") == [("outside_hour",)]
+
+
 def test_readings_with_a_time_of_their_own_may_come_after_their_hour(store: Store) -> None:
     instants = iter([NOW, NOW])
     api = api_of(
@@ -181,6 +251,16 @@ def test_simulated_answers_never_lie_beside_live_ones(store: Store) -> None:
     with pytest.raises(WarehouseError, match="holds live data, beside which simulator data is not landed"):
         land_range(simulated(), store, OBSERVATIONS, [LYON], hours_ago(3), run_id="r")
     assert rows(store, "select count(*) from bronze.observations") == [(1,)]
+
+
+def test_made_up_answers_for_a_live_store_end_everything_with_the_first(store: Store) -> None:
+    live = api_of(Replay(json_answer(current(int(THIS_HOUR.first.timestamp())))), plan="free")
+    land_range(live, store, OBSERVATIONS, [LYON], THIS_HOUR, run_id="r")
+    faults = Faults()
+    with pytest.raises(WarehouseError, match="holds live data, beside which simulator data is not landed"):
+        land_range(simulated(faults), store, AIR_QUALITY, PLACES, hours_ago(3), run_id="r")
+    # Two more were out when the first was read.
+    assert list(faults.requests.values()) == [{200: 3}]
 
 
 def test_a_store_of_another_realm_costs_no_call(store: Store) -> None:

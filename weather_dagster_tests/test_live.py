@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from weather_dagster.datasets import AIR_QUALITY, DATASETS, FORECASTS, OBSERVATIONS, Dataset
 from weather_dagster.dbt_command import DBT_DIR
-from weather_dagster.errors import HourNotServed, MalformedAnswer, RangeIncomplete
+from weather_dagster.errors import ConfigurationError, HourNotServed, MalformedAnswer, RangeIncomplete
 from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.ingest import Landing, land_range
 from weather_dagster.locations import Location, load_locations
@@ -552,6 +552,55 @@ def test_a_place_that_fails_loses_no_other_and_is_asked_for_alone_next_time(
     assert (world.faults.requests, landing.resumed, landing.rows_added) == ({path: {200: 3}}, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("refusing", "rows", "calls"),
+    [("/data/2.5/weather", 3 * 167, {"/data/2.5/weather": 1, f"/{OM}": 1}), (f"/{OM}", 3, None)],
+)
+def test_a_provider_that_refuses_everything_leaves_the_other_ones_hours(
+    home: Path, refusing: str, rows: int, calls: dict[str, int] | None
+) -> None:
+    world = World(home, FREE, faults=[Fault(kind="status", status=401, path=refusing)])
+    landing = world.land(OBSERVATIONS, WEEK)
+    with pytest.raises(RangeIncomplete, match="answered 401"):
+        landing.require_complete()
+    assert (landing.rows_added, world.rows("select count(*) from bronze.observations")) == (rows, [(rows,)])
+    assert world.calls == (calls or {"/data/2.5/weather": 3, f"/{OM}": 1})
+    world.faults.replace([])
+    again = world.land(OBSERVATIONS, WEEK)
+    again.require_complete()
+    assert again.rows_added == 3 * 168 - rows
+
+
+def test_a_simulator_in_place_of_one_of_two_providers_ends_everything_with_its_first_answer(home: Path) -> None:
+    world = World(home, FREE)
+    live = [
+        dataclasses.replace(provider, is_stand_in=provider.name == "openweather") for provider in world.api.providers
+    ]
+    world.api = WeatherApi(live, patience=QUICK, clock=lambda: NOW)
+    with pytest.raises(ConfigurationError, match=r"simulator data.*that of open_meteo.*OPENWEATHER_BASE_URL and OPEN_"):
+        world.land(OBSERVATIONS, WEEK, PLACES)
+    # Two more were out when the first was read.
+    assert world.calls == {"/data/2.5/weather": 3}
+    assert world.rows("select count(*) from bronze.loads") == [(0,)]
+
+
+@pytest.mark.integration
+def test_one_command_goes_on_with_the_provider_that_answers_and_asks_the_other_one_no_more(
+    weather: Weather, tmp_path: Path, provider: Provider
+) -> None:
+    settings = {**provider.live, "OPENWEATHER_PLAN": "free", "WEATHER_HOME": str(tmp_path / "home")}
+    provider.faults.replace([Fault(kind="status", status=403, path=path) for path in (f"/{OM}", f"/{OM_RUNS}")])
+    last = floor_hour(utc_now()) - HOUR
+    hours = ("--from", format_hour(last - 23 * HOUR), "--to", format_hour(last), "--place", "lyon")
+    result = weather("ingest", *hours, **settings)
+    assert result.returncode == 1
+    assert provider.faults.requests == {f"/{OM}": {403: 1}, AIR: {200: 1}}
+    assert result.stderr.count("answered 403") == 1
+    assert f"what came of {format_hour(last - 23 * HOUR)}" in result.stdout
+    with open_warehouse(tmp_path / "home" / "live" / "warehouse.duckdb", read_only=True) as warehouse:
+        assert warehouse.query("select count(*) from bronze.air_quality") == [(24,)]
+
+
 @pytest.mark.integration
 def test_what_is_above_the_budget_makes_no_call_and_what_would_fit_fits(
     weather: Weather, tmp_path: Path, provider: Provider
@@ -583,6 +632,9 @@ def test_what_is_above_the_budget_makes_no_call_and_what_would_fit_fits(
     assert [one_call[name] for name in ("provider", "window", "limit", "spent", "left")] == [
         "openweather", "day", 50, 50, 0
     ]  # fmt: skip
+    (cost,) = json.loads(shown.stdout)["costs"]
+    assert (cost["price"], cost["so_far"]) == ("0.0012 GBP a call above 1,000 a day", 0)
+    assert "0.0012 GBP a call above 1,000 a day; this month 0.00 GBP so far" in weather("budget", **settings).stdout
     again = weather("ingest", "--from", first, "--to", to, *places, **settings)
     assert again.returncode == 1
     assert "Not even one hour would fit" in again.stderr

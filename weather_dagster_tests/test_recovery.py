@@ -42,6 +42,8 @@ PHASES = {
     "fetched but not landed": "weather_dagster.warehouse.duckdb:DuckDBWarehouse:land:before",
     "rows inserted, transaction open": "weather_dagster.warehouse.duckdb:DuckDBWarehouse:_insert_records:after",
     "committed but not recorded": "weather_dagster.warehouse.duckdb:DuckDBWarehouse:land:after",
+    "committed but not noted as landed": "weather_dagster.weather_api.api:WeatherApi:note_landed:before",
+    "noted as landed": "weather_dagster.weather_api.api:WeatherApi:note_landed:after",
 }
 
 

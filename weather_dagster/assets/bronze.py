@@ -115,6 +115,8 @@ def _metadata(landing: Landing) -> dict[str, dg.MetadataValue]:
         "calls": dg.MetadataValue.int(landing.calls),
         "calls_wasted": dg.MetadataValue.int(landing.wasted),
         "calls_resumed": dg.MetadataValue.int(landing.resumed),
+        "calls_without_rows": dg.MetadataValue.int(len(landing.empty)),
+        "answered_without_rows": dg.MetadataValue.text(landing.empty_answers or "none"),
         "rows_received": dg.MetadataValue.int(landing.rows_received),
         "rows_added": dg.MetadataValue.int(landing.rows_added),
         "quarantined_in_range": dg.MetadataValue.int(landing.rejected_by_hour.total()),

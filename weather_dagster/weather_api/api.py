@@ -1,14 +1,13 @@
 """The facade that ingestion uses: a dataset, places and hours in, canonical records and rejections out.
 
-Belongs here: which provider is asked for which hour, what that costs, and what came of it, load by load.
+Belongs here: carrying a plan out and what came of it, load by load. Which provider is asked for which hour and what
+that costs is in ``plan``.
 """
 
 import asyncio
 import gc
-import hashlib
 import itertools
-from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,36 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from weather_dagster.datasets import Dataset, Rejection
-from weather_dagster.errors import (
-    BudgetExceeded,
-    ConfigurationError,
-    HourNotServed,
-    MalformedAnswer,
-    ProviderError,
-    TransientProviderError,
-)
+from weather_dagster.datasets import Dataset, Rejection, RejectionReason
+from weather_dagster.errors import ConfigurationError, MalformedAnswer, ProviderError, TransientProviderError
 from weather_dagster.hours import HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.locations import Location
 from weather_dagster.settings import Settings
-from weather_dagster.weather_api.endpoints import (
-    ApiCall,
-    Endpoint,
-    Stretch,
-    group_loads,
-    not_served_message,
-    route,
-)
-from weather_dagster.weather_api.ledger import Ledger, Pause, Spent, open_ledger, window_end
+from weather_dagster.weather_api.endpoints import ApiCall, group_loads
+from weather_dagster.weather_api.ledger import LandedCall, Ledger, Pause, Spent, open_ledger
+from weather_dagster.weather_api.openweather import Price
+from weather_dagster.weather_api.plan import Need, Plan, owners, plan_range, require_budget
 from weather_dagster.weather_api.providers import Provider, build_providers
 from weather_dagster.weather_api.records import Answer, payload_text
-from weather_dagster.weather_api.service import Patience, Window
+from weather_dagster.weather_api.service import Patience
 
 if TYPE_CHECKING:
     from weather_dagster.weather_api.client import Client
 
 ROWS_PER_LOAD = 300_000
 """It bounds memory, and keeps what came of a long range: a month of forecasts for ten places."""
+CALLS_PER_LOAD = 500
+"""So that a range that takes a call an hour and place loses no more than these when its run is killed."""
+
+Closed = dict[tuple[str, str], ProviderError]
+"""Providers and products of which no call can succeed now, and why."""
 
 
 @dataclass(frozen=True)
@@ -72,72 +64,9 @@ class Fetched:
     wasted: int
     """Those of them that brought nothing."""
     answered: list[ApiCall]
+    empty: list[ApiCall]
+    """Those of them that brought neither a row nor a rejection."""
     failures: list[Failure]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a range of a dataset is asked for: who serves which hours, and the calls that takes."""
-
-    dataset: Dataset
-    locations: tuple[Location, ...]
-    hours: HourRange
-    stretches: tuple[tuple[Provider, Stretch], ...]
-    primary: str
-    """Name of the configured provider; hours of any other are rerouted."""
-
-    def calls(self) -> Iterator[tuple[Provider, ApiCall]]:
-        """The calls, provider by provider."""
-        for provider, group in itertools.groupby(
-            sorted(self.stretches, key=lambda each: each[0].name), key=lambda each: each[0]
-        ):
-            for _, stretch in group:
-                for call in stretch.calls(self.locations):
-                    yield provider, call
-
-    @property
-    def routes(self) -> list[dict[str, Any]]:
-        """Provider, endpoint, hours and whether it stands in for the configured one, as rows to show."""
-        return [
-            {
-                "provider": provider.name,
-                "endpoint": stretch.endpoint.label,
-                "first_hour": format_hour(stretch.hours.first),
-                "last_hour": format_hour(stretch.hours.last),
-                "hours": len(stretch.hours),
-                "rerouted": provider.name != self.primary,
-            }
-            for provider, stretch in self.stretches
-        ]
-
-    @property
-    def request(self) -> str:
-        """The same for the same range of the same dataset and places."""
-        places = ",".join(sorted(location.id for location in self.locations))
-        text = f"{self.primary} {self.dataset.name} {self.hours} {places}"
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a plan takes of a limit, beside what is left of it."""
-
-    provider: str
-    spent: Spent
-    calls: int
-    weight: float
-
-    @property
-    def fits(self) -> bool:
-        """Whether it can be had. A minute's limit only sets the pace."""
-        return self.spent.limit.window is Window.MINUTE or self.weight <= self.spent.left
-
-    def __str__(self) -> str:
-        limit = self.spent.limit
-        return (
-            f"{self.spent.product} of {self.provider}: {self.calls:,} calls (weight {self.weight:,.10g}) needed, "
-            f"{self.spent.left:,.10g} of {limit.amount:,.10g} a {limit.window} left"
-        )
 
 
 class WeatherApi:
@@ -158,10 +87,6 @@ class WeatherApi:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._providers = tuple(providers)
-        self._owner: dict[Endpoint, Provider] = {}
-        for provider in providers:
-            for endpoint in provider.endpoints:
-                self._owner.setdefault(endpoint, provider)
         self._clock = clock
         self._concurrency = concurrency
         self._patience = patience or Patience()
@@ -185,14 +110,9 @@ class WeatherApi:
         """Who is asked, in order of preference."""
         return self._providers
 
-    @property
-    def is_stand_in(self) -> bool:
-        """Whether another host is asked than the provider's own, so that only ``Fetched`` tells who answers."""
-        return any(provider.is_stand_in for provider in self._providers)
-
     def offers(self, dataset: Dataset) -> bool:
         """Whether any provider has an endpoint for ``dataset``."""
-        return any(endpoint.dataset is dataset for endpoint in self._owner)
+        return any(endpoint.dataset is dataset for endpoint in owners(self._providers))
 
     def plan(self, dataset: Dataset, locations: Sequence[Location], hours: HourRange) -> Plan:
         """Who is asked for which hours, before anything is done about it.
@@ -200,31 +120,17 @@ class WeatherApi:
         Raises:
             HourNotServed: no endpoint serves one of the hours.
         """
-        now = self._clock()
-        stretches, not_served = route(list(self._owner), dataset, hours, now=now)
-        if not_served:
-            raise HourNotServed(
-                not_served_message(
-                    list(self._owner),
-                    dataset,
-                    not_served,
-                    now=now,
-                    asked_of=" with ".join(provider.description for provider in self._providers),
-                    ways_out=self._providers[0].ways_out,
-                )
-            )
-        owned = tuple((self._owner[stretch.endpoint], stretch) for stretch in stretches)
-        return Plan(dataset, tuple(locations), hours, owned, self.provider)
+        return plan_range(self._providers, dataset, locations, hours, now=self._clock())
 
-    def landed_calls(self, plan: Plan) -> set[str]:
-        """Keys of the calls that an earlier, unfinished run of the same plan has brought in."""
+    def landed_calls(self, plan: Plan) -> set[LandedCall]:
+        """The calls that an earlier, unfinished run of the same plan has brought into whatever store it had."""
         with self.ledger() as ledger:
             return ledger.landed_calls(plan.request, self._clock())
 
-    def note_landed(self, plan: Plan, calls: Sequence[ApiCall]) -> None:
+    def note_landed(self, plan: Plan, calls: Iterable[LandedCall]) -> None:
         """The answers to these calls are in the store."""
         with self.ledger() as ledger:
-            ledger.note_landed(plan.request, [call.key for call in calls], self._clock())
+            ledger.note_landed(plan.request, calls, self._clock())
 
     def finish(self, plan: Plan) -> None:
         """The plan is carried out whole: the next one for the same range asks for everything again."""
@@ -243,6 +149,17 @@ class WeatherApi:
         for provider in self._providers:
             with open_ledger(provider.service) as ledger:
                 told += [(provider.name, spent) for spent in ledger.spent(self._clock())]
+        return told
+
+    def priced_calls(self) -> list[tuple[str, str, Price, list[int]]]:
+        """Provider, product, price and the calls of each day of this month, for all that costs by the call."""
+        told = []
+        for provider in self._providers:
+            with open_ledger(provider.service) as ledger:
+                told += [
+                    (provider.name, product, price, ledger.calls_by_day(product, self._clock()))
+                    for product, price in provider.prices.items()
+                ]
         return told
 
     def blocks(self) -> dict[str, Pause]:
@@ -274,68 +191,13 @@ class WeatherApi:
             finally:
                 runner.run(client.__aexit__(None, None, None))
 
-    def needs(self, plans: Sequence[Plan]) -> list[Need]:
-        """What these plans take of every limit they touch. A call may be tried again, which is not foreseen here."""
-        calls: Counter[tuple[str, str]] = Counter()
-        weights: defaultdict[tuple[str, str], float] = defaultdict(float)
-        for plan in plans:
-            if landed := self.landed_calls(plan):
-                for provider, call in plan.calls():
-                    if call.key not in landed:
-                        calls[provider.name, call.product] += call.endpoint.pages
-                        weights[provider.name, call.product] += call.weight * call.endpoint.pages
-            else:
-                for provider, stretch in plan.stretches:
-                    count, weight = stretch.cost(len(plan.locations))
-                    calls[provider.name, stretch.endpoint.product] += count
-                    weights[provider.name, stretch.endpoint.product] += weight
-        needs = []
-        for provider in self._providers:
-            with open_ledger(provider.service) as ledger:
-                for spent in ledger.spent(self._clock()):
-                    counted = provider.name, spent.product
-                    if calls[counted]:
-                        needs.append(Need(provider.name, spent, calls[counted], weights[counted]))
-        return needs
-
     def require_budget(self, plans: Sequence[Plan]) -> list[Need]:
-        """Refuse what takes more calls than are left, before the first of them.
+        """What the plans, for the same hours, take of each limit; refuses what takes more calls than are left.
 
         Raises:
             BudgetExceeded: naming what is needed, what is left, what would fit, and the ways out.
         """
-        needs = self.needs(plans)
-        short = [need for need in needs if not need.fits]
-        if not short:
-            return needs
-        now = self._clock()
-        told = "; ".join(map(str, short))
-        until = max(window_end(need.spent.limit.window, now) for need in short)
-        raise BudgetExceeded(
-            f"more calls than are left, so none is made: {told}. {self._what_would_fit(plans)} "
-            f"Ways out: ask for fewer hours or places; wait until {until:%Y-%m-%dT%H:%M:%SZ}; "
-            f"{self._providers[0].ways_to_more_calls}"
-        )
-
-    def _what_would_fit(self, plans: Sequence[Plan]) -> str:
-        """The longest part of the range, from its first hour on, that the budget allows."""
-        hours = plans[0].hours
-        fitting, too_many = 0, len(hours)
-        while too_many - fitting > 1:
-            middle = (fitting + too_many) // 2
-            part = next(hours.split(middle))
-            shorter = [self.plan(plan.dataset, plan.locations, part) for plan in plans]
-            if all(need.fits for need in self.needs(shorter)):
-                fitting = middle
-            else:
-                too_many = middle
-        if not fitting:
-            return "Not even one hour would fit."
-        part = next(hours.split(fitting))
-        return (
-            f"{fitting:,} of {len(hours):,} hours would fit: --from {format_hour(part.first)} "
-            f"--to {format_hour(part.last)}."
-        )
+        return require_budget(self._providers, plans, now=self._clock())
 
     def fetch(
         self,
@@ -343,6 +205,8 @@ class WeatherApi:
         *,
         run_id: str = "",
         on_call: Callable[[int, int], None] | None = None,
+        on_provider: Callable[[str, str], None] | None = None,
+        closed: Closed | None = None,
     ) -> Generator[Fetched, None, None]:
         """Carry a plan out in the fewest calls, load by load. What has landed of it is not asked for again.
 
@@ -351,23 +215,45 @@ class WeatherApi:
 
         Args:
             on_call: told the calls done and the calls to do after each answer.
+            on_provider: told who was asked and who gave the answer, before any of its load is yielded; what it raises
+                ends everything.
+            closed: who is not asked. Who lets no call succeed any more is added.
 
         Raises:
-            ProviderError: no call can succeed now; what came before it has been yielded.
+            ProviderError: some were not asked, or not to the end; what the others brought has been yielded.
         """
-        landed = self.landed_calls(plan)
-        todo = [(provider, call) for provider, call in plan.calls() if call.key not in landed]
+        closed = {} if closed is None else closed
+        todo = list(plan.todo())
         done = itertools.count(1)
+        met: list[ProviderError] = []
 
         def answered() -> None:
             if on_call:
                 on_call(next(done), len(todo))
 
-        for provider, group in itertools.groupby(todo, key=lambda each: each[0]):
-            yield from self._fetch_from(provider, plan.dataset, [call for _, call in group], run_id, answered)
+        for (name, product), group in itertools.groupby(todo, key=lambda each: (each[0].name, each[1].product)):
+            owned = list(group)
+            if (name, product) not in closed:
+                calls = [call for _, call in owned]
+                try:
+                    yield from self._fetch_from(owned[0][0], plan.dataset, calls, run_id, answered, on_provider)
+                except ProviderError as error:
+                    closed[name, product] = error
+            if (error_met := closed.get((name, product))) and error_met not in met:
+                met.append(error_met)
+        if len(met) == 1:
+            raise met[0]
+        if met:
+            raise ProviderError("; ".join(map(str, met)))
 
     def _fetch_from(
-        self, provider: Provider, dataset: Dataset, calls: Sequence[ApiCall], run_id: str, answered: Callable[[], None]
+        self,
+        provider: Provider,
+        dataset: Dataset,
+        calls: Sequence[ApiCall],
+        run_id: str,
+        answered: Callable[[], None],
+        on_provider: Callable[[str, str], None] | None,
     ) -> Generator[Fetched, None, None]:
         # Here, not above: its libraries are a fifth of the time in which the code location loads.
         from weather_dagster.weather_api.client import Client
@@ -385,9 +271,9 @@ class WeatherApi:
         with asyncio.Runner() as runner:
             runner.run(client.__aenter__())
             try:
-                for load in group_loads(calls, ROWS_PER_LOAD):
+                for load in group_loads(calls, ROWS_PER_LOAD, CALLS_PER_LOAD):
                     with _without_cycle_search():
-                        fetched, fatal = runner.run(self._fetch_load(client, dataset, load, answered))
+                        fetched, fatal = runner.run(self._fetch_load(client, dataset, load, answered, on_provider))
                     if fetched:
                         yield fetched
                     if fatal:
@@ -396,29 +282,42 @@ class WeatherApi:
                 runner.run(client.__aexit__(None, None, None))
 
     async def _fetch_load(
-        self, client: "Client", dataset: Dataset, load: Sequence[ApiCall], answered: Callable[[], None]
+        self,
+        client: "Client",
+        dataset: Dataset,
+        load: Sequence[ApiCall],
+        answered: Callable[[], None],
+        on_provider: Callable[[str, str], None] | None,
     ) -> tuple[Fetched | None, ProviderError | None]:
         tables = [dataset.arrow_schema.empty_table()]
         rejections: list[Rejection] = []
-        providers = set()
+        providers: set[str] = set()
         complete: list[ApiCall] = []
         failures: list[Failure] = []
         sent_before, wasted_before = client.calls_sent, client.calls_wasted
         unusable = 0
         failed: set[str] = set()
+        fruitful: set[str] = set()
         fatal = None
         try:
             async with aclosing(client.fetch(load)) as answers:
                 async for answer in answers:
                     call, error = answer.call, answer.error
                     if error is None:
+                        if on_provider and answer.provider not in providers:
+                            on_provider(client.service.name, answer.provider)
                         try:
-                            self._require_own_hour(call)
+                            self._require_hour(call, answer.provider, is_own=call.endpoint.tells_hour)
+                            is_own = True
                             for read in call.read(answer.document, answer.provider):
                                 records, rejected = read.finish()
                                 tables.append(records)
                                 rejections += rejected
+                                if records.num_rows or rejected:
+                                    fruitful.add(call.key)
+                                is_own &= all(r.reason is not RejectionReason.OUTSIDE_HOUR for r in rejected)
                             providers.add(answer.provider)
+                            self._require_hour(call, answer.provider, is_own=is_own)
                         except MalformedAnswer as malformed:
                             error = MalformedAnswer(str(malformed), body=payload_text(answer.document))
                         except TransientProviderError as turned:
@@ -452,16 +351,17 @@ class WeatherApi:
             client.calls_sent - sent_before,
             client.calls_wasted - wasted_before + unusable,
             complete,
+            [call for call in complete if call.key not in fruitful],
             failures,
         )
         return fetched, fatal
 
-    def _require_own_hour(self, call: ApiCall) -> None:
-        """Refuse an answer that does not tell its hour once that hour is over: it may be of the next one."""
+    def _require_hour(self, call: ApiCall, provider: str, *, is_own: bool) -> None:
+        """Refuse an answer for the running hour that is not known to be its own once that hour is over."""
         running = floor_hour(self._clock())
-        if not call.endpoint.tells_hour and running not in call.hours:
+        if call.endpoint.served.is_running_hour_only and not is_own and running not in call.hours:
             raise TransientProviderError(
-                f"the hour turned while {self.provider} was asked ({call}): the answer may be of "
+                f"the hour turned while {provider} was asked ({call}): the answer may be of "
                 f"{format_hour(running)} and does not land; run this again for {format_hour(running)}"
             )
 

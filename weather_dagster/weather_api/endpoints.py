@@ -43,6 +43,11 @@ class Served:
             return f"the running hour only ({format_hour(running)})"
         return f"{'any hour up' if first is None else format_hour(first)} to {format_hour(last)}"
 
+    @property
+    def is_running_hour_only(self) -> bool:
+        """Whether no hour is served but the running one."""
+        return self == RUNNING_HOUR
+
     def _bounds(self, running: datetime) -> tuple[datetime | None, datetime]:
         first = running + self.first if isinstance(self.first, timedelta) else self.first
         return first, running + self.last if isinstance(self.last, timedelta) else self.last
@@ -225,12 +230,12 @@ class Stretch:
                 yield ApiCall(self.endpoint, places, part)
 
 
-def group_loads(calls: Iterable[ApiCall], rows: int) -> Iterator[list[ApiCall]]:
-    """Cut ``calls`` into runs of whole calls of at most ``rows`` expected rows, or of one call that brings more."""
+def group_loads(calls: Iterable[ApiCall], rows: int, most: int) -> Iterator[list[ApiCall]]:
+    """Cut into runs of at most ``most`` whole calls and ``rows`` expected rows, or of one call that brings more."""
     load: list[ApiCall] = []
     expected = 0
     for call in calls:
-        if load and expected + call.expected_rows > rows:
+        if load and (len(load) >= most or expected + call.expected_rows > rows):
             yield load
             load, expected = [], 0
         load.append(call)

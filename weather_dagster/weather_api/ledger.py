@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 import pyarrow as pa
@@ -60,6 +60,8 @@ create table if not exists blocks (
 create table if not exists landed (
     request text not null,
     call text not null,
+    load_id integer not null,
+    run_id text not null,
     landed_at_utc real not null,
     primary key (request, call)
 );
@@ -118,6 +120,14 @@ class Spent:
     def left(self) -> float:
         """What may still be spent, never below zero."""
         return max(0.0, self.limit.amount - self.amount)
+
+
+class LandedCall(NamedTuple):
+    """A call whose answer has landed, and the newest load that the store then had: where that is, the answer is."""
+
+    key: str
+    load_id: int
+    run_id: str
 
 
 def account_of(service: Service) -> str:
@@ -233,6 +243,16 @@ class Ledger:
             for limit in limits
         ]
 
+    def calls_by_day(self, product: str, now: datetime) -> list[int]:
+        """How many calls each UTC day of the running month had, days without any left out."""
+        since = window_start(Window.MONTH, now).timestamp()
+        rows = self._rows(
+            "select count(*) from calls where provider = ? and product = ? and account = ? and asked_at_utc >= ? "
+            "group by cast(asked_at_utc / 86400 as integer)",
+            [self._service.name, product, self._account, since],
+        )
+        return [calls for (calls,) in rows]
+
     def last_success(self) -> datetime | None:
         """When this account was last answered well."""
         ((asked_at,),) = self._rows(
@@ -241,17 +261,19 @@ class Ledger:
         )
         return None if asked_at is None else datetime.fromtimestamp(asked_at, UTC)
 
-    def landed_calls(self, request: str, now: datetime) -> set[str]:
+    def landed_calls(self, request: str, now: datetime) -> set[LandedCall]:
         """The calls of a range whose answers have landed since it was begun and not finished."""
         since = (now - RESUMED_WITHIN).timestamp()
         self._rows("delete from landed where landed_at_utc < ?", [since])
-        return {call for (call,) in self._rows("select call from landed where request = ?", [request])}
+        rows = self._rows("select call, load_id, run_id from landed where request = ?", [request])
+        return {LandedCall(*row) for row in rows}
 
-    def note_landed(self, request: str, calls: Iterable[str], now: datetime) -> None:
+    def note_landed(self, request: str, calls: Iterable[LandedCall], now: datetime) -> None:
         """Remember what need not be asked again if the range is not finished."""
         with self._transaction():
             self._connection.executemany(
-                "insert or replace into landed values (?, ?, ?)", [(request, call, now.timestamp()) for call in calls]
+                "insert or replace into landed values (?, ?, ?, ?, ?)",
+                [(request, *call, now.timestamp()) for call in calls],
             )
 
     def finish(self, request: str) -> None:

@@ -1,7 +1,7 @@
 """The registry of providers: from a name in the settings to what can be asked, how, and of whom."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +35,8 @@ class Provider:
     geocoder_url: str
     """Host of the geocoder, whose calls count as ``geocoder_product``."""
     geocoder_product: str
+    prices: Mapping[str, openweather.Price] = field(default_factory=dict)
+    """By product; one that is not named costs nothing by the call."""
     app: Callable[..., Any] | None = None
     """ASGI application that answers in process, None for the network."""
     is_stand_in: bool = False
@@ -57,8 +59,7 @@ def _openweather(settings: Settings) -> Provider:
     plan = settings.openweather_plan
     if plan not in openweather.PLAN_NAMES:
         raise ConfigurationError(f"OPENWEATHER_PLAN is {plan!r}; known plans: {', '.join(openweather.PLAN_NAMES)}")
-    other_plans = [name for name in openweather.PLAN_NAMES if name != plan and name != "free"]
-    subscribe = f"set OPENWEATHER_PLAN to {' or '.join(other_plans)} if the account has that subscription"
+    subscribe = _other_plans(settings)
     ways = [OTHER_HOURS, subscribe, MADE_UP]
     if settings.weather_history_provider is HistoryProviderName.NONE:
         ways.insert(1, "set WEATHER_HISTORY_PROVIDER=open_meteo, which serves past hours without a key")
@@ -86,8 +87,14 @@ def _openweather(settings: Settings) -> Provider:
         "; ".join([*more_calls, "set WEATHER_PROVIDER=open_meteo, which needs no key"]),
         base_url or openweather.API_URL,
         "free",
+        prices=chosen.prices,
         is_stand_in=base_url is not None,
     )
+
+
+def _other_plans(settings: Settings) -> str:
+    names = [name for name in openweather.PLAN_NAMES if name not in (settings.openweather_plan, "free")]
+    return f"set OPENWEATHER_PLAN to {' or '.join(names)} if the account has that subscription"
 
 
 def _open_meteo(settings: Settings) -> Provider:
@@ -136,7 +143,7 @@ def _in_process(name: str, ways_out: list[str], settings: Settings, app: Callabl
         limits=chosen.limits,
         ledger=settings.home / LEDGER_FILE,
     )
-    return Provider(service, name, chosen.endpoints, "; ".join(ways_out), "", openweather.API_URL, "free", app)
+    return Provider(service, name, chosen.endpoints, "; ".join(ways_out), "", openweather.API_URL, "free", app=app)
 
 
 def _base_url(setting: str, url: str | None) -> str | None:
@@ -174,7 +181,8 @@ def build_providers(settings: Settings) -> list[Provider]:
     chosen = [PROVIDERS[settings.provider](settings)]
     is_rerouted = settings.weather_history_provider is HistoryProviderName.OPEN_METEO
     if settings.provider is ProviderName.OPENWEATHER and is_rerouted:
-        chosen.append(_open_meteo(settings))
+        # Its own way to more calls leads to openweather, which is configured already.
+        chosen.append(replace(_open_meteo(settings), ways_to_more_calls=_other_plans(settings)))
     return chosen
 
 

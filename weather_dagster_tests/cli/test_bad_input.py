@@ -180,6 +180,7 @@ def test_a_provider_that_fails_for_good_ends_in_one_message_and_writes_nothing(
     errors = refused.stderr[refused.stderr.index("Error:") :]
     refused.stderr = errors
     assert_refused(refused, "openweather", *expected)
+    assert "nothing of " in refused.stdout
     assert KEY not in refused.stdout + refused.stderr
     with duckdb.connect(tmp_path / "w.duckdb") as connection:
         assert connection.execute("select count(*) from bronze.observations").fetchall() == [(0,)]

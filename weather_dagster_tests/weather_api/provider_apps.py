@@ -133,5 +133,6 @@ def fetch_all(
         sum(load.calls for load in loads),
         sum(load.wasted for load in loads),
         [call for load in loads for call in load.answered],
+        [call for load in loads for call in load.empty],
         [],
     )

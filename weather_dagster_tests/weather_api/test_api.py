@@ -10,7 +10,7 @@ from weather_dagster.hours import HourRange
 from weather_dagster.locations import load_locations
 from weather_dagster.settings import Settings
 from weather_dagster.weather_api import openweather
-from weather_dagster.weather_api.api import ROWS_PER_LOAD, WeatherApi
+from weather_dagster.weather_api.api import CALLS_PER_LOAD, ROWS_PER_LOAD, WeatherApi
 from weather_dagster.weather_api.endpoints import group_loads, route
 from weather_dagster_tests.weather_api.answers import LYON, NOW, THIS_HOUR, current, hours_ago, series
 from weather_dagster_tests.weather_api.provider_apps import Replay, api_of, fetch_all, json_answer
@@ -23,16 +23,16 @@ YEAR_2025 = HourRange(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 12, 31, 2
     [
         (FORECASTS, hours_ago(31 * 24 - 1), [297_600]),
         (FORECASTS, hours_ago(32 * 24 - 1), [299_520, 7_680]),
-        (OBSERVATIONS, YEAR_2025, [87_600]),
+        (OBSERVATIONS, YEAR_2025, [84_000, 3_600]),
         (AIR_QUALITY, YEAR_2025, [87_600]),
     ],
 )
-def test_a_load_takes_whole_calls_up_to_a_month_of_forecasts(
+def test_a_load_takes_whole_calls_up_to_a_month_of_forecasts_or_so_many_of_them(
     dataset: Dataset, hours: HourRange, loads: list[int]
 ) -> None:
     (stretch,), _ = route(openweather.plans(None)["simulator"].endpoints, dataset, hours, now=NOW)
     calls = list(stretch.calls(load_locations()))
-    grouped = list(group_loads(calls, ROWS_PER_LOAD))
+    grouped = list(group_loads(calls, ROWS_PER_LOAD, CALLS_PER_LOAD))
     assert [call for load in grouped for call in load] == calls
     assert [sum(call.expected_rows for call in load) for load in grouped] == loads
 

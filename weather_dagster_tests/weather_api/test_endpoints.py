@@ -136,13 +136,19 @@ def test_no_other_shape_of_a_call_needs_fewer_calls(places: int, hours: int, mos
 
 def test_loads_take_whole_calls_up_to_so_many_rows() -> None:
     calls = planned("simulator", FORECASTS, hours_ago(32 * 24 - 1), places=load_locations())
-    grouped = list(group_loads(calls, 300_000))
+    grouped = list(group_loads(calls, 300_000, 500))
     assert [call for load in grouped for call in load] == calls
     assert [sum(call.expected_rows for call in load) for load in grouped] == [299_520, 7_680]
 
 
+def test_loads_take_at_most_so_many_calls() -> None:
+    calls = planned("one_call_3", OBSERVATIONS, hours_ago(4, 1))
+    assert [len(load) for load in group_loads(calls, 300_000, 2)] == [2, 2]
+    assert [len(load) for load in group_loads(calls, 300_000, 3)] == [3, 1]
+
+
 def test_a_call_that_alone_brings_more_than_a_load_is_a_load() -> None:
-    assert [len(load) for load in group_loads(planned("simulator", OBSERVATIONS, hours_ago(500)), 10)] == [1, 1, 1]
+    assert [len(load) for load in group_loads(planned("simulator", OBSERVATIONS, hours_ago(500)), 10, 500)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

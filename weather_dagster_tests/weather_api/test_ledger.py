@@ -402,22 +402,6 @@ def test_a_pause_that_is_over_leaves_our_own_pace() -> None:
     assert fetch_all(api_of(app), OBSERVATIONS, PLACES[:1], PAST).calls == 2
 
 
-def test_a_range_above_the_budget_makes_no_call_and_says_what_would_fit() -> None:
-    app = Replay(json_answer(series()))
-    api = api_of(app, limits={"history": (Limit(5, Window.DAY),)})
-    with pytest.raises(BudgetExceeded) as caught:
-        api.require_budget([api.plan(OBSERVATIONS, PLACES[:2], hours_ago(700, 1))])
-    for part in (
-        "10 calls",
-        "5 of 5 a day left",
-        "336 of 700 hours would fit: --from 2026-10-27T09:00 --to 2026-11-10T08:00",
-        "wait until 2026-11-26T00:00:00Z",
-        "WEATHER_PROVIDER=open_meteo",
-    ):
-        assert part in str(caught.value)
-    assert app.queries == []
-
-
 def test_a_day_that_is_used_up_ends_the_run_and_what_came_stays(tmp_path: Path) -> None:
     app = create_app(clock=NOW.timestamp)
     limits = {"history": (Limit(3, Window.DAY),)}
