@@ -320,6 +320,7 @@ class WeatherApi:
                             self._require_hour(call, answer.provider, is_own=is_own)
                         except MalformedAnswer as malformed:
                             error = MalformedAnswer(str(malformed), body=payload_text(answer.document))
+                            client.ledger.amend_outcome(answer.call_id, "malformed")
                         except TransientProviderError as turned:
                             error = turned
                         # A good answer to the client, of which nothing lands.

@@ -18,7 +18,8 @@ from weather_dagster.weather_api.ledger import Spent
 from weather_dagster.weather_api.plan import Need
 from weather_dagster.weather_api.providers import build_providers
 from weather_dagster.weather_api.service import Limit, Window
-from weather_dagster_tests.weather_api.provider_apps import KEY, NOW, Replay, api_of, hours_ago, json_answer, series
+from weather_dagster_tests.weather_api.answers import NOW, hours_ago, series
+from weather_dagster_tests.weather_api.provider_apps import KEY, Replay, api_of, json_answer
 
 PLACES = load_locations()
 FREE = {"weather_provider": "openweather", "openweather_plan": "free"}
