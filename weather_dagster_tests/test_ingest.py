@@ -138,6 +138,15 @@ def test_a_range_of_many_calls_lands_in_pieces(store: Store, monkeypatch: pytest
     assert loads == [(336,), (336,), (168,)]
 
 
+def test_an_answer_of_another_shape_is_called_malformed_where_calls_are_kept(tmp_path: Path) -> None:
+    api = api_of(Replay(json_answer({"list": "nothing of the kind"})), ledger=a_ledger())
+    store = partial(open_warehouse, tmp_path / "w.duckdb")
+    landing = land_range(api, store, OBSERVATIONS, [LYON], hours_ago(3, 1), run_id="r")
+    assert [type(failure.error).__name__ for failure in landing.failures] == ["MalformedAnswer"]
+    with store() as warehouse:
+        assert warehouse.query("select outcome, status from bronze.api_calls") == [("malformed", 200)]
+
+
 def test_an_answer_without_a_row_is_told_and_not_asked_for_again(store: Store) -> None:
     api = api_of(Replay(json_answer(series())), ledger=a_ledger())
     landing = land_range(api, store, OBSERVATIONS, PLACES[:2], hours_ago(3, 1), run_id="r")
