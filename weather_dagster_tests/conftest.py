@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from coverage import Coverage
 from playwright.sync_api import Browser, Error, sync_playwright
 from starlette.types import ASGIApp
 
@@ -37,11 +38,21 @@ CHROMIUM_ARGUMENTS = [
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
-    """Parse the dbt project before there are workers: two of them would write one manifest at once."""
+    """Parse the dbt project before there are workers: two of them would write one manifest at once.
+
+    And keep coverage of subprocesses from a worker, which pytest-cov measures; it sets it again for what a test starts.
+    """
     # Dagster takes seconds to import, and only this needs it here.
     from weather_dagster.dbt_project import load_dbt_project
 
     load_dbt_project()
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop what pytest-cov starts early in a worker: it would go on measuring where ``no_cover`` pauses the other."""
+    if hasattr(config, "workerinput") and (early := Coverage.current()):
+        early.stop()
 
 
 def without_settings() -> dict[str, str]:
