@@ -10,6 +10,9 @@ else
 BIN := $(VENV)/bin
 endif
 
+# One for each core; more than four would starve each other of memory. What shares a fixture stays together.
+WORKERS := -n logical --maxprocesses 4 --dist loadgroup
+
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
@@ -41,10 +44,10 @@ dev: $(VENV)/installed ## open the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/weather dev
 
 test: lint ## set up, lint, run all tests with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
 
 test-quick: $(VENV)/installed-dev ## the tests of the inner loop, under a minute
-	$(BIN)/python -m pytest -q -m "not integration"
+	$(BIN)/python -m pytest $(WORKERS) -q -m "not integration"
 
 lint: $(VENV)/installed-dev ## ruff and mypy
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ DEV = [
     "playwright",
     "pytest",
     "pytest-cov",
+    "pytest-xdist",
     "ruff",
     "time-machine",
     "types-PyYAML",

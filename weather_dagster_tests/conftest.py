@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from coverage import Coverage
 from playwright.sync_api import Browser, Error, sync_playwright
 from starlette.types import ASGIApp
 
@@ -33,6 +34,25 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Parse the dbt project before there are workers: two of them would write one manifest at once.
+
+    And keep coverage of subprocesses from a worker, which pytest-cov measures; it sets it again for what a test starts.
+    """
+    # Dagster takes seconds to import, and only this needs it here.
+    from weather_dagster.dbt_project import load_dbt_project
+
+    load_dbt_project()
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop what pytest-cov starts early in a worker: it would go on measuring where ``no_cover`` pauses the other."""
+    if hasattr(config, "workerinput") and (early := Coverage.current()):
+        early.stop()
 
 
 def without_settings() -> dict[str, str]:
@@ -95,20 +115,19 @@ class Provider:
 @contextmanager
 def serving(app: ASGIApp, **how: Any) -> Iterator[int]:
     """The app behind a real socket, in a thread; yields its port. ``how`` is for uvicorn."""
-    port = free_port()
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, log_level="critical", server_header=False, date_header=False, **how
-    )
+    config = uvicorn.Config(app, log_level="critical", server_header=False, date_header=False, **how)
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started:
-        assert time.monotonic() < deadline, "the simulator did not start"
-        time.sleep(0.02)
-    yield port
-    server.should_exit = True
-    thread.join(10)
+    # Bound here: a port that was only looked up could be taken by another worker of the tests.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not server.started:
+            assert time.monotonic() < deadline, "the simulator did not start"
+            time.sleep(0.02)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join(10)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_
 from weather_dagster.partitions import partition_key
 from weather_dagster_tests.conftest import BIN, KEY, free_port, without_settings
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("dagster_dev")]
 
 T = TypeVar("T")
 PLACES = 10

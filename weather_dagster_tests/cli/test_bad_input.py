@@ -126,7 +126,7 @@ def test_a_locked_warehouse_says_who_holds_it(weather: Weather, tmp_path: Path) 
 
 def test_dbt_by_hand_waits_for_a_locked_warehouse_and_says_who_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "w.duckdb"
-    environment = {**without_settings(), "WEATHER_DUCKDB_PATH": str(path)}
+    environment = {**without_settings(), "WEATHER_DUCKDB_PATH": str(path), "DBT_TARGET_PATH": str(tmp_path / "target")}
     with hold(path, 60) as holder:
         refused = subprocess.run(
             [BIN / "weather-dbt", "build"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
@@ -138,7 +138,12 @@ def test_dbt_by_hand_waits_for_a_locked_warehouse_and_says_who_holds_it(tmp_path
 
 
 def test_dbt_by_hand_builds_empty_tables_where_nothing_was_landed(tmp_path: Path) -> None:
-    environment = {**without_settings(), "WEATHER_HOME": str(tmp_path / "new")}
+    # A target of its own: the shared one is read by runs of other workers meanwhile.
+    environment = {
+        **without_settings(),
+        "WEATHER_HOME": str(tmp_path / "new"),
+        "DBT_TARGET_PATH": str(tmp_path / "target"),
+    }
     built = subprocess.run(
         [BIN / "weather-dbt", "--quiet", "build", "--exclude-resource-type", "unit_test"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
