@@ -235,7 +235,7 @@ def changes_are_gradual(store: DuckDBWarehouse, hours: HourRange) -> Outcome:
 
 _JUMP = """
     select location_id, valid_hour_utc, '{q.name}' as quantity, {q.name}_before as before, {q.name} as value,
-        {q.max_hourly_change} as allowed
+        {q.max_hourly_change}::double as allowed
     from steps
     where valid_hour_utc >= $first and valid_hour_utc - hour_before = interval 1 hour
         and provider = provider_before and abs({q.name} - {q.name}_before) > {q.max_hourly_change}
@@ -243,7 +243,7 @@ _JUMP = """
 _DISAGREEMENT = """
     select location_id, valid_hour_utc, '{q.name}' as quantity, one, one_{q.name} as one_value,
         other, other_{q.name} as other_value, abs(one_{q.name} - other_{q.name}) as apart,
-        {q.max_disagreement} as allowed
+        {q.max_disagreement}::double as allowed
     from pairs
     where abs(one_{q.name} - other_{q.name}) > {q.max_disagreement}
 """
