@@ -39,7 +39,7 @@ def everything(home: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def evaluated(home: Path) -> dict[tuple[str, str], tuple[bool, str | None]]:
-    """By asset and name, the checks of the newest run that are not dbt's: whether they passed, and the hours they saw."""
+    """The checks of the newest run that are not dbt's, by asset and name: whether they passed, the hours they saw."""
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         (run,) = instance.get_runs(limit=1)
         records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
@@ -69,7 +69,7 @@ def test_the_demo_fills_gold_for_every_place_and_hour_and_again_changes_nothing(
         **{(asset, check): (True, range_of_run) for asset in BRONZE for check in CHECKS_OF_HOURS},
         ("bronze/observations", "providers_agree"): (True, range_of_run),
         **{("silver/observations", check): (True, range_of_run) for check in SILVER_CHECKS},
-        **{check: (True, None) for check in FRESHNESS},
+        **dict.fromkeys(FRESHNESS, (True, None)),
     }
 
     for table in GOLD:
