@@ -24,7 +24,9 @@ BASELINE_DAYS = 14
 BASELINE_MIN_DAYS = 7
 """The same hour of fewer days says little of what is usual: nothing is judged by it."""
 ROWS_MIN_SHARE = 0.1
-"""A smaller share of the usual number of rows is no anomaly: a single place that is missing has its own check."""
+ROWS_MIN_DIFFERENCE = 1
+"""A smaller share of the usual number of rows is no anomaly, nor is one row: a single place that is missing has its own
+check."""
 ROWS_MAX_DEVIATIONS = 5
 """In median absolute deviations."""
 CONSTANT_TOGETHER = (TEMPERATURE, PRESSURE)
@@ -99,7 +101,8 @@ def usual_row_counts(
             "limit": f"{usual - allowed:.4g} to {usual + allowed:.4g}",
         }
         for endpoint, hour_utc, delivered, usual, deviation, days in judged
-        if abs(delivered - usual) > (allowed := max(ROWS_MAX_DEVIATIONS * deviation, ROWS_MIN_SHARE * usual))
+        if abs(delivered - usual)
+        > (allowed := max(ROWS_MAX_DEVIATIONS * deviation, ROWS_MIN_SHARE * usual, ROWS_MIN_DIFFERENCE))
     ]
     worst = max(unusual, key=lambda row: abs(row["value"] - row["usual"]), default=None)
     return _warning(

@@ -100,6 +100,15 @@ def test_a_tenth_more_or_less_than_usual_is_usual(store: DuckDBWarehouse, steps:
     assert usual_row_counts(store, FORECASTS, PLACES, at(TODAY)).passed is passed
 
 
+@pytest.mark.parametrize(("missing", "passed"), [(1, True), (2, False)])
+def test_a_single_row_that_is_missing_is_left_to_completeness(
+    store: DuckDBWarehouse, missing: int, passed: bool
+) -> None:
+    deliver_days(store, 14, steps=1, places=IDS[:3])
+    deliver(store, TODAY, 1, places=IDS[missing:3])
+    assert usual_row_counts(store, FORECASTS, PLACES, at(TODAY)).passed is passed
+
+
 def test_what_always_varied_may_vary(store: DuckDBWarehouse) -> None:
     for back in range(1, 15):
         deliver(store, TODAY - back * DAY, 30 if back % 2 else 50)
