@@ -11,8 +11,9 @@ import pytest
 from weather_dagster.definitions import build_definitions
 from weather_dagster.environments import ENVIRONMENTS
 from weather_dagster.hours import floor_hour, utc_now
+from weather_dagster.locations import load_locations
 from weather_dagster.partitions import hourly_grid, partition_key
-from weather_dagster.resources import DuckDBWarehouseResource
+from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource
 from weather_dagster.settings import EnvironmentName, Settings
 from weather_dagster_tests.conftest import BIN, without_settings
 
@@ -123,6 +124,12 @@ def test_a_connection_of_the_warehouse_resource_is_closed_when_the_work_fails(tm
         _ = 1 / 0
     with pytest.raises(duckdb.ConnectionException):
         connection.execute("select 1")
+
+
+def test_a_run_of_one_place_still_watches_all_of_the_file(clean_environment: Path) -> None:
+    places = LocationsResource(ids=["lyon"])
+    assert [place.id for place in places.locations()] == ["lyon"]
+    assert places.watched() == load_locations()
 
 
 def test_an_override_replaces_a_resource_by_name(clean_environment: Path) -> None:

@@ -15,6 +15,7 @@ import dagster as dg
 
 from weather_dagster.checks.outcome import EXAMPLES, Outcome, named, place_table, table
 from weather_dagster.datasets import Dataset
+from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange, format_hour
 from weather_dagster.locations import Location
 from weather_dagster.quantities import PRESSURE, TEMPERATURE, WEATHER, Quantity
@@ -139,7 +140,7 @@ def providers_agree(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Locati
             inner join told as other using (location_id, valid_hour_utc)
             where one.provider < other.provider
         )
-        select location_id, valid_hour_utc, quantity, one, one_value, other, other_value, apart, allowed
+        select location_id, valid_hour_utc, quantity, one, one_value, other, other_value, allowed
         from ({_each(compared, _DISAGREEMENT)})
         order by apart / allowed desc, location_id, valid_hour_utc
     """
@@ -151,7 +152,7 @@ def providers_agree(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Locati
             "value": f"{value:.4g} of {provider}, {other_value:.4g} of {other}",
             "limit": f"{allowed:g} apart",
         }
-        for place, hour, quantity, provider, value, other, other_value, apart, allowed in store.query(
+        for place, hour, quantity, provider, value, other, other_value, allowed in store.query(
             sql, {"first": hours.first, "last": hours.last}
         )
     ]
@@ -196,9 +197,7 @@ def values_move(store: DuckDBWarehouse, hours: HourRange) -> Outcome:
             "value": f"{value} for {constant_hours} hours since {format_hour(since)}",
             "limit": f"{allowed} hours",
         }
-        for place, quantity, value, constant_hours, since, until, allowed in store.query(
-            sql, {"first": hours.first, "last": hours.last}
-        )
+        for place, quantity, value, constant_hours, since, until, allowed in _query_silver(store, sql, hours)
     ]
     return _warning(
         f"{len(rows)} values stand still for too long" + _example(rows),
@@ -225,9 +224,7 @@ def changes_are_gradual(store: DuckDBWarehouse, hours: HourRange) -> Outcome:
             "value": f"{value:.4g} after {before:.4g}",
             "limit": f"a change of {allowed:g}",
         }
-        for place, hour, quantity, before, value, allowed in store.query(
-            sql, {"first": hours.first, "last": hours.last}
-        )
+        for place, hour, quantity, before, value, allowed in _query_silver(store, sql, hours)
     ]
     return _warning(
         f"{len(rows)} values jump further than weather does within an hour" + _example(rows),
@@ -273,6 +270,14 @@ def _steps(quantities: Sequence[Quantity], hours_before: int) -> str:
             window place as (partition by location_id order by valid_hour_utc)
         )
     """
+
+
+def _query_silver(store: DuckDBWarehouse, sql: str, hours: HourRange) -> list[tuple[Any, ...]]:
+    if not store.query("select 1 from duckdb_tables() where schema_name = 'silver' and table_name = 'observations'"):
+        raise WarehouseError(
+            "there is no silver.observations to check yet; run the job hourly_weather, or materialize its asset"
+        )
+    return store.query(sql, {"first": hours.first, "last": hours.last})
 
 
 def _warning(description: str, rows: Sequence[dict[str, Any]], metadata: dict[str, Any]) -> Outcome:

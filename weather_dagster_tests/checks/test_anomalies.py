@@ -1,6 +1,6 @@
 """Anomaly checks on a real DuckDB file: what is unusual is told with numbers, what is ordinary is not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from weather_dagster.checks.anomalies import (
 )
 from weather_dagster.checks.outcome import Outcome
 from weather_dagster.datasets import FORECASTS, OBSERVATIONS, payload_hash
+from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.quantities import PRESSURE, TEMPERATURE, WIND_SPEED, Quantity
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
@@ -285,6 +286,14 @@ def test_one_value_alone_may_stand_still_for_most_of_a_day(silver: DuckDBWarehou
     outcome = values_move(silver, series(silver, hours(24)))
     (row,) = records(outcome, "frozen_values")
     assert (row["quantity"], row["limit"]) == ((TEMPERATURE, PRESSURE)[which].name, "23 hours")
+
+
+@pytest.mark.parametrize("check", [values_move, changes_are_gradual])
+def test_without_silver_the_way_to_it_is_told(
+    store: DuckDBWarehouse, check: Callable[[DuckDBWarehouse, HourRange], Outcome]
+) -> None:
+    with pytest.raises(WarehouseError, match=r"no silver\.observations to check yet; run the job hourly_weather"):
+        check(store, at(START))
 
 
 def test_a_gap_or_a_missing_value_ends_a_standstill(silver: DuckDBWarehouse) -> None:
