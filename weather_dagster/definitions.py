@@ -11,11 +11,11 @@ from weather_dagster.assets.dbt import dbt_model_assets
 from weather_dagster.assets.quarantine import quarantine
 from weather_dagster.assets.report import weather_report
 from weather_dagster.automation.jobs import hourly_weather
-from weather_dagster.checks.bronze import bronze_checks
+from weather_dagster.checks.definitions import asset_checks
 from weather_dagster.dbt_project import load_dbt_project
 from weather_dagster.environments import resources_for
 from weather_dagster.partitions import hourly_grid
-from weather_dagster.settings import Settings
+from weather_dagster.settings import ProviderName, Settings
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -26,7 +26,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     grid = hourly_grid(settings.start_hour)
     return dg.Definitions(
         assets=[*bronze_assets(grid), quarantine, dbt_model_assets(project), weather_report],
-        asset_checks=bronze_checks(grid),
+        asset_checks=asset_checks(grid, is_live=settings.provider is not ProviderName.RECORDED),
         jobs=[hourly_weather],
         resources={**resources_for(settings, project), **(overrides or {})},
         # One process a run: DuckDB has one writer, and each process of a step would import everything again.

@@ -4,6 +4,18 @@ Declared once; contracts, bronze tables, asset checks, dbt tests and chart axes 
 Limits are those of weather on this planet with a margin, not of a climate: a value outside is an
 instrument or unit fault. Sources: WMO World Weather and Climate Extremes Archive for the records
 named in the descriptions; provider documentation for codes and caps.
+
+Beside the limits stands what is unlikely of a series, where that can be told at all: wind, humidity, visibility and
+cloud cross most of their scale within an hour behind a front, and stay at 0 or 100 for days.
+
+- ``max_hourly_change``: NOAA's surface quality control (MADIS, tolerance limits of the temporal checks) takes a change
+  of 35 °F, or of 15 hPa, within an hour for a fault. The record, 32 °C within 27 minutes (Spearfish, 1943), lies
+  beyond: such a warning is worth a look all the same. The most in three station-years of New York (2013) is 7.6 °C
+  and 3.7 hPa.
+- ``max_constant_hours``: the sun moves temperature, and its tide pressure, in the course of a day, so that neither
+  has one value all day; in the same station-years the longest stretch is 14 hours of temperature, 5 of pressure.
+- ``max_disagreement``: between two providers for a place and hour. Models and stations lie 1 to 3 °C, 1 to 2 hPa and
+  1 to 3 m/s apart; what is several times that is another unit, another place, or pressure at ground level.
 """
 
 from dataclasses import dataclass
@@ -11,26 +23,50 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Quantity:
-    """One measured column. ``lower`` and ``upper`` are inclusive and in the unit that ends the name."""
+    """One measured column. All limits are inclusive and in the unit that ends the name."""
 
     name: str
     lower: float
     upper: float
     description: str
+    max_hourly_change: float | None = None
+    """Largest difference between two hours in a row; None: any is possible."""
+    max_constant_hours: int | None = None
+    """How many hours in a row may have the very same value; None: any number."""
+    max_disagreement: float | None = None
+    """Largest difference between two providers; None: they may differ at will."""
 
     def is_plausible(self, value: float) -> bool:
         """Whether ``value`` lies within the limits; NaN never does."""
         return self.lower <= value <= self.upper
 
 
-TEMPERATURE = Quantity("temperature_c", -95, 60, "Air temperature, °C (records: -89.2 and 56.7)")
+TEMPERATURE = Quantity(
+    "temperature_c",
+    -95,
+    60,
+    "Air temperature, °C (records: -89.2 and 56.7)",
+    max_hourly_change=19.4,
+    max_constant_hours=23,
+    max_disagreement=10,
+)
 APPARENT_TEMPERATURE = Quantity("apparent_temperature_c", -120, 90, "Temperature as felt, the provider's formula, °C")
 TEMPERATURE_MIN = Quantity("temperature_min_c", -95, 60, "Lowest current temperature within the city, °C")
 TEMPERATURE_MAX = Quantity("temperature_max_c", -95, 60, "Highest current temperature within the city, °C")
-PRESSURE = Quantity("pressure_hpa", 850, 1100, "Air pressure at sea level, hPa (records: 870 and 1084.8)")
-GROUND_PRESSURE = Quantity("ground_pressure_hpa", 300, 1100, "Air pressure at ground level, hPa")
+PRESSURE = Quantity(
+    "pressure_hpa",
+    850,
+    1100,
+    "Air pressure at sea level, hPa (records: 870 and 1084.8)",
+    max_hourly_change=15,
+    max_constant_hours=23,
+    max_disagreement=10,
+)
+GROUND_PRESSURE = Quantity(
+    "ground_pressure_hpa", 300, 1100, "Air pressure at ground level, hPa", max_hourly_change=15, max_constant_hours=23
+)
 HUMIDITY = Quantity("humidity_pct", 0, 105, "Relative humidity, %; instruments report slight supersaturation")
-WIND_SPEED = Quantity("wind_speed_ms", 0, 115, "Mean wind speed, m/s (record gust: 113)")
+WIND_SPEED = Quantity("wind_speed_ms", 0, 115, "Mean wind speed, m/s (record gust: 113)", max_disagreement=12)
 WIND_DIRECTION = Quantity("wind_direction_deg", 0, 360, "Direction the wind comes from, degrees")
 WIND_GUST = Quantity("wind_gust_ms", 0, 130, "Wind gust, m/s; may be below the mean")
 CLOUD_COVER = Quantity("cloud_cover_pct", 0, 100, "Cloud cover, %")

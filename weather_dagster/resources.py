@@ -46,7 +46,15 @@ class LocationsResource(dg.ConfigurableResource[tuple[Location, ...]]):
         Raises:
             ConfigurationError: naming file, entry and value, or the unknown id.
         """
-        return select_locations(load_locations(Settings.load().locations_path), self.ids)
+        return select_locations(self.watched(), self.ids)
+
+    def watched(self) -> tuple[Location, ...]:
+        """All checked places of the file, whichever the run fetches.
+
+        Raises:
+            ConfigurationError: naming file, entry and value.
+        """
+        return load_locations(Settings.load().locations_path)
 
 
 class DbtResource(DbtCliResource):

@@ -11,8 +11,9 @@ import pytest
 from weather_dagster.definitions import build_definitions
 from weather_dagster.environments import ENVIRONMENTS
 from weather_dagster.hours import floor_hour, utc_now
+from weather_dagster.locations import load_locations
 from weather_dagster.partitions import hourly_grid, partition_key
-from weather_dagster.resources import DuckDBWarehouseResource
+from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource
 from weather_dagster.settings import EnvironmentName, Settings
 from weather_dagster_tests.conftest import BIN, without_settings
 
@@ -30,6 +31,22 @@ ASSETS = BRONZE | {
     "gold/latest_conditions",
     "report/weather_report",
 }
+CHECKS_OF_HOURS = (
+    "completeness",
+    "valid_hour_in_partition",
+    "plausible_limits",
+    "quarantine_share",
+    "schema_drift",
+    "usual_row_counts",
+)
+SILVER_CHECKS = {"values_move", "changes_are_gradual"}
+FRESHNESS = {
+    ("bronze/observations", "fetched_recently"),
+    ("bronze/observations", "weather_recently"),
+    ("bronze/forecasts", "fetched_recently"),
+    ("bronze/air_quality", "fetched_recently"),
+    ("bronze/air_quality", "weather_recently"),
+}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -41,14 +58,29 @@ def test_every_environment_has_the_same_assets_checks_and_resources(environment:
         (key.asset_key.to_user_string(), key.name)
         for key in graph.asset_check_keys
         if key.asset_key.path[0] == "bronze"
-    } == {
-        (asset, check)
-        for asset in BRONZE
-        for check in ("completeness", "valid_hour_in_partition", "plausible_limits", "quarantine_share", "schema_drift")
+    } == {(asset, check) for asset in BRONZE for check in CHECKS_OF_HOURS} | FRESHNESS | {
+        ("bronze/observations", "providers_agree")
     }
+    silver = {key.name for key in graph.asset_check_keys if key.asset_key == dg.AssetKey(["silver", "observations"])}
+    assert silver >= SILVER_CHECKS
     gold = {key.asset_key.to_user_string() for key in graph.asset_check_keys if key.asset_key.path[0] == "gold"}
     assert gold == {asset for asset in ASSETS if asset.startswith("gold/")}, "each gold table has a data test"
     assert set(defs.resources or {}) == {"weather_api", "places", "warehouse", "dbt"}
+
+
+def test_only_what_must_not_reach_silver_blocks(clean_environment: Path) -> None:
+    graph = build_definitions(Settings.load()).resolve_asset_graph()
+    ours = [key for key in graph.asset_check_keys if key.asset_key.path[0] == "bronze"]
+    ours += [dg.AssetCheckKey(dg.AssetKey(["silver", "observations"]), name) for name in SILVER_CHECKS]
+    blocking = {key.name for key in ours if graph.get_check_spec(key).blocking}
+    assert blocking == {"valid_hour_in_partition", "plausible_limits"}
+
+
+def test_a_recording_has_no_checks_of_freshness(clean_environment: Path) -> None:
+    graph = build_definitions(Settings.load(weather_provider="recorded")).resolve_asset_graph()
+    names = {key.name for key in graph.asset_check_keys}
+    assert "completeness" in names
+    assert names.isdisjoint({"fetched_recently", "weather_recently"})
 
 
 def test_every_check_says_what_it_checks(clean_environment: Path) -> None:
@@ -92,6 +124,12 @@ def test_a_connection_of_the_warehouse_resource_is_closed_when_the_work_fails(tm
         _ = 1 / 0
     with pytest.raises(duckdb.ConnectionException):
         connection.execute("select 1")
+
+
+def test_a_run_of_one_place_still_watches_all_of_the_file(clean_environment: Path) -> None:
+    places = LocationsResource(ids=["lyon"])
+    assert [place.id for place in places.locations()] == ["lyon"]
+    assert places.watched() == load_locations()
 
 
 def test_an_override_replaces_a_resource_by_name(clean_environment: Path) -> None:

@@ -4,14 +4,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from playwright.sync_api import Browser
 
 from weather_dagster.dbt_command import DBT_DIR
-from weather_dagster.hours import HOUR, floor_hour, format_hour, utc_now
+from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.locations import load_locations
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.conftest import KEY, Provider, Weather
+from weather_dagster_tests.test_definitions import BRONZE, CHECKS_OF_HOURS, FRESHNESS, SILVER_CHECKS
 
 pytestmark = pytest.mark.integration
 
@@ -36,6 +38,22 @@ def everything(home: Path) -> dict[str, list[tuple[Any, ...]]]:
     return {table: rows(home, f"select * from {table} order by all") for (table,) in tables}
 
 
+def evaluated(home: Path) -> dict[tuple[str, str], tuple[bool, str | None]]:
+    """The checks of the newest run that are not dbt's, by asset and name: whether they passed, the hours they saw."""
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        (run,) = instance.get_runs(limit=1)
+        records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION).records
+        found = [r.event_log_entry.get_dagster_event().asset_check_evaluation_data for r in records]
+    return {
+        (e.asset_key.to_user_string(), e.check_name): (
+            e.passed,
+            str(e.metadata["hours"].value) if "hours" in e.metadata else None,
+        )
+        for e in found
+        if e.asset_key.path[0] == "bronze" or e.check_name in SILVER_CHECKS
+    }
+
+
 def test_the_demo_fills_gold_for_every_place_and_hour_and_again_changes_nothing(
     weather: Weather, tmp_path: Path, browser: Browser
 ) -> None:
@@ -45,6 +63,14 @@ def test_the_demo_fills_gold_for_every_place_and_hour_and_again_changes_nothing(
     assert first_run.returncode == 0, first_run.stderr
     assert "Latest conditions" in first_run.stdout
     assert str(home / "report.html") in first_run.stdout
+
+    range_of_run = str(HourRange(last - timedelta(days=DAYS) + HOUR, last))
+    assert evaluated(home) == {
+        **{(asset, check): (True, range_of_run) for asset in BRONZE for check in CHECKS_OF_HOURS},
+        ("bronze/observations", "providers_agree"): (True, range_of_run),
+        **{("silver/observations", check): (True, range_of_run) for check in SILVER_CHECKS},
+        **dict.fromkeys(FRESHNESS, (True, None)),
+    }
 
     for table in GOLD:
         assert {place for (place,) in rows(home, f"select distinct location_id from gold.{table}")} == PLACES, table

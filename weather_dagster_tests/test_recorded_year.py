@@ -2,7 +2,7 @@
 
 import math
 import subprocess
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,9 +14,10 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
+from weather_dagster.checks.anomalies import changes_are_gradual, usual_row_counts, values_move
 from weather_dagster.checks.bronze import completeness
 from weather_dagster.datasets import OBSERVATIONS
-from weather_dagster.hours import HOUR, HourRange
+from weather_dagster.hours import HOUR, HourRange, format_hour
 from weather_dagster.locations import load_locations
 from weather_dagster.settings import RECORDED_LOCATIONS
 from weather_dagster.simulator.recorded import HOURS_FILE
@@ -27,6 +28,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("recorded_year")]
 
 ZONE = ZoneInfo("America/New_York")
 IMPOSSIBLE_WIND = ("ewr", datetime(2013, 2, 12, 8, tzinfo=UTC))
+UNLIKELY_COLD = ("jfk", datetime(2013, 5, 9, 2, tzinfo=UTC))
+"""24 °C colder than the hours before and after it, in May."""
 
 Hours = dict[tuple[str, datetime], dict[str, Any]]
 
@@ -87,6 +90,33 @@ def test_the_impossible_wind_is_in_quarantine_and_in_no_maximum(year: DuckDBWare
     assert year.query("select location_id, hour_utc, field from bronze.quarantine") == [(place, hour, "wind_speed_ms")]
     ((strongest,),) = year.query("select max(wind_speed_max_ms) from gold.daily_weather")
     assert strongest < 30
+
+
+def test_the_year_has_one_jump_and_no_standstill(year: DuckDBWarehouse, recorded: Hours) -> None:
+    hours = HourRange(min(hour for _, hour in recorded), max(hour for _, hour in recorded))
+    assert values_move(year, hours).passed
+    jumps = [record.data for record in changes_are_gradual(year, hours).metadata["jumps_by_place"].records]
+    place, hour = UNLIKELY_COLD
+    assert [(jump["place"], jump["hour"], jump["quantity"], jump["value"]) for jump in jumps] == [
+        (place, format_hour(hour + HOUR), "temperature_c", "14 after -10.5"),
+        (place, format_hour(hour), "temperature_c", "-10.5 after 13.9"),
+    ]
+
+
+def test_the_counts_of_rows_that_are_unusual_are_the_hours_in_which_one_airport_alone_reported(
+    year: DuckDBWarehouse, recorded: Hours
+) -> None:
+    places = load_locations(RECORDED_LOCATIONS)
+    airports = Counter(hour for _, hour in recorded)
+    hours = HourRange(min(airports), max(airports))
+    outcome = usual_row_counts(year, OBSERVATIONS, places, hours)
+    unusual = [record.data for record in outcome.metadata["unusual_counts"].records]
+    # The first week has no history to be compared with.
+    lonely = [hour for hour in sorted(airports) if airports[hour] == 1 and hour >= hours.first + timedelta(days=7)]
+    assert [(row["hour"], row["value"], row["usual"]) for row in unusual] == [
+        (format_hour(hour), 1, 3.0) for hour in lonely
+    ]
+    assert len(lonely) == 7
 
 
 def test_local_days_agree_with_an_independent_computation(year: DuckDBWarehouse, recorded: Hours) -> None:

@@ -5,20 +5,16 @@ What must not reach silver blocks: a row outside its partition or outside the pl
 does not: what came is good, and the check names what is missing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 import dagster as dg
 
-from weather_dagster.assets.bronze import bronze_key
-from weather_dagster.datasets import DATASETS, Dataset
-from weather_dagster.failures import failing_clearly
-from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
+from weather_dagster.checks.outcome import EXAMPLES, Outcome, named, place_table, table
+from weather_dagster.datasets import Dataset
+from weather_dagster.hours import HOUR, HourRange, format_hour
 from weather_dagster.locations import Location
-from weather_dagster.partitions import POOL, window_hours
-from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource, WeatherApiResource
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Source
 from weather_dagster.weather_api.known_fields import KNOWN_FIELDS
 from weather_dagster.weather_api.openweather_reading import CURRENT_TOLERANCE
@@ -34,18 +30,6 @@ DRIFT_MIN_ROWS = 24
 """A field that fewer rows lack, or that is told by fewer rows of the baseline, is not called vanished."""
 DRIFT_MIN_SHARE = 0.9
 """A field that a smaller share of the baseline has is rare, as rain or gusts are, and never vanishes."""
-EXAMPLES = 10
-"""How many offending rows the metadata of a check shows."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a check found."""
-
-    passed: bool
-    description: str
-    metadata: dict[str, Any] = field(default_factory=dict)
-    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
 
 def completeness(store: DuckDBWarehouse, dataset: Dataset, locations: Sequence[Location], hours: HourRange) -> Outcome:
@@ -69,14 +53,14 @@ def completeness(store: DuckDBWarehouse, dataset: Dataset, locations: Sequence[L
     expected = len(ids) * len(hours)
     absent = sum(count for _, count, _, _ in missing)
     places = [
-        {"place": place, "missing_hours": count, "first": format_hour(first), "last": format_hour(last)}
+        {"place": place, "hour": format_hour(first), "last_hour": format_hour(last), "missing_hours": count}
         for place, count, first, last in missing
     ]
     return Outcome(
         passed=absent == 0,
         description=f"{expected - absent} of {expected} place-hours present"
-        + (f"; missing at {', '.join(p['place'] for p in places)}" if places else ""),
-        metadata={"expected": expected, "missing": absent, **_table("missing_by_place", places)},
+        + (f"; missing at {named(place for place, *_ in missing)}" if missing else ""),
+        metadata={"expected": expected, "missing": absent, **place_table("missing_by_place", places)},
         severity=dg.AssetCheckSeverity.ERROR if absent == expected else dg.AssetCheckSeverity.WARN,
     )
 
@@ -87,26 +71,32 @@ def valid_hour_in_partition(
     """Whether each row's own time belongs to the hour it is filed under."""
     if "issued_hour_utc" in dataset.version_key:
         misfiled = "valid_hour_utc < issued_hour_utc"
+        limit = "not before the hour of issue"
     else:
         tolerance = int(READING_TOLERANCE.total_seconds())
         misfiled = f"""
             observed_at_utc < valid_hour_utc - interval {tolerance} second
             or observed_at_utc >= valid_hour_utc + interval 1 hour
         """
-    partition = dataset.partition_column
+        limit = f"{tolerance // 60} minutes before its hour to the end of it"
+    partition, own_time = dataset.partition_column, dataset.version_key[-1]
     rows = store.query(
         f"""
-        select location_id, {partition}, {dataset.version_key[-1]}
+        select location_id, {partition}, {own_time}
         from bronze.{dataset.name}
         where {partition} between ? and ? and ({partition} <> date_trunc('hour', {partition}) or {misfiled})
+        order by {partition}, location_id
         """,
         [hours.first, hours.last],
     )
-    examples = [{"place": p, "partition": str(h), dataset.version_key[-1]: str(t)} for p, h, t in rows[:EXAMPLES]]
+    examples = [
+        {"place": place, "hour": str(hour), "value": f"{own_time} {time}", "limit": limit} for place, hour, time in rows
+    ]
     return Outcome(
         passed=not rows,
-        description=f"{len(rows)} rows are filed under an hour that is not theirs",
-        metadata={"misfiled": len(rows), **_table("examples", examples)},
+        description=f"{len(rows)} rows are filed under an hour that is not theirs"
+        + (f": {named(place for place, *_ in rows)}" if rows else ""),
+        metadata={"misfiled": len(rows), **place_table("examples", examples)},
     )
 
 
@@ -120,17 +110,17 @@ def plausible_limits(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Locat
         """
         for q in dataset.quantities
     )
-    rows = store.query(outside, {"first": hours.first, "last": hours.last})
+    rows = sorted(store.query(outside, {"first": hours.first, "last": hours.last}), key=lambda row: (row[1], row[0]))
     examples = [
-        {"place": place, "hour": format_hour(hour), "quantity": name, "value": value, "limits": limits}
-        for place, hour, name, value, limits in rows[:EXAMPLES]
+        {"place": place, "hour": format_hour(hour), "quantity": name, "value": value, "limit": limits}
+        for place, hour, name, value, limits in rows
     ]
     first = examples[0] if examples else None
     return Outcome(
         passed=not rows,
         description=f"{len(rows)} values lie outside the plausible limits"
         + (f", such as {first['quantity']} {first['value']} at {first['place']}" if first else ""),
-        metadata={"implausible": len(rows), **_table("examples", examples)},
+        metadata={"implausible": len(rows), **place_table("examples", examples)},
     )
 
 
@@ -140,23 +130,35 @@ def quarantine_share(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Locat
         f"select count(*) from bronze.{dataset.name} where {dataset.partition_column} between ? and ?",
         [hours.first, hours.last],
     )
-    reasons = store.query(
+    rows = store.query(
         """
-        select reason, count(*), min(message)
+        select location_id, hour_utc, reason, field, message
         from bronze.quarantine
         where dataset = ? and hour_utc between ? and ? and resolved_load_id is null
-        group by reason
-        order by reason
+        order by hour_utc desc, location_id, reason, field, message
         """,
         [dataset.name, hours.first, hours.last],
     )
-    rejected = sum(count for _, count, _ in reasons)
+    rejected = len(rows)
     share = rejected / (kept + rejected) if rejected else 0.0
-    table = [{"reason": reason, "records": count, "example": message} for reason, count, message in reasons]
+    entries = [
+        {"place": place, "hour": format_hour(hour), "reason": reason, "field": field, "message": message}
+        for place, hour, reason, field, message in rows
+    ]
+    by_reason = Counter(entry["reason"] for entry in entries)
+    examples = {entry["reason"]: entry["message"] for entry in entries}
+    reasons = [
+        {"reason": reason, "records": count, "example": examples[reason]} for reason, count in sorted(by_reason.items())
+    ]
     return Outcome(
         passed=share <= MAX_QUARANTINE_SHARE,
         description=f"{rejected} of {kept + rejected} records in quarantine, limit {MAX_QUARANTINE_SHARE:.0%}",
-        metadata={"quarantined": rejected, "share": share, **_table("reasons", table)},
+        metadata={
+            "quarantined": rejected,
+            "share": share,
+            **table("reasons", reasons),
+            **place_table("entries", entries),
+        },
         severity=dg.AssetCheckSeverity.WARN,
     )
 
@@ -187,8 +189,8 @@ def schema_drift(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location]
             "hours": str(hours),
             "unknown_fields": len(unknown),
             "vanished_fields": len(vanished),
-            **_table("unknown", unknown),
-            **_table("vanished", vanished),
+            **table("unknown", unknown),
+            **table("vanished", vanished),
         },
         severity=dg.AssetCheckSeverity.WARN,
     )
@@ -217,52 +219,3 @@ CHECKS: dict[str, Callable[[DuckDBWarehouse, Dataset, Sequence[Location], HourRa
     check.__name__: check
     for check in (completeness, valid_hour_in_partition, plausible_limits, quarantine_share, schema_drift)
 }
-
-
-def bronze_checks(grid: dg.HourlyPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
-    """The checks of every bronze asset."""
-    return [_dataset_checks(dataset, grid) for dataset in DATASETS.values()]
-
-
-def _dataset_checks(dataset: Dataset, grid: dg.HourlyPartitionsDefinition) -> dg.AssetChecksDefinition:
-    specs = [
-        dg.AssetCheckSpec(name, asset=bronze_key(dataset), description=check.__doc__, blocking=name in BLOCKING)
-        for name, check in CHECKS.items()
-    ]
-
-    @dg.multi_asset_check(specs=specs, name=f"{dataset.name}_checks", can_subset=True, pool=POOL)
-    def dataset_checks(
-        context: dg.AssetCheckExecutionContext,
-        weather_api: WeatherApiResource,
-        places: LocationsResource,
-        warehouse: DuckDBWarehouseResource,
-    ) -> Iterator[dg.AssetCheckResult]:
-        hours = _hours_to_check(context, grid)
-        with failing_clearly(), warehouse.warehouse(read_only=True) as store:
-            locations = places.locations() if weather_api.api().offers(dataset) else ()
-            outcomes = {
-                key: CHECKS[key.name](store, dataset, locations, hours) for key in context.selected_asset_check_keys
-            }
-        for key, outcome in outcomes.items():
-            yield dg.AssetCheckResult(
-                passed=outcome.passed,
-                asset_key=key.asset_key,
-                check_name=key.name,
-                severity=outcome.severity,
-                description=outcome.description,
-                metadata={"hours": str(hours), **outcome.metadata},
-            )
-
-    return dataset_checks
-
-
-def _hours_to_check(context: dg.AssetCheckExecutionContext, grid: dg.HourlyPartitionsDefinition) -> HourRange:
-    if context.has_partition_key or context.has_partition_key_range:
-        return window_hours(context.partition_time_window)
-    last = floor_hour(utc_now())
-    return HourRange(max(last - 23 * HOUR, floor_hour(grid.start)), last)
-
-
-def _table(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, dg.MetadataValue]:
-    records = [dg.TableRecord(row) for row in rows]
-    return {name: dg.MetadataValue.table(records)} if records else {}

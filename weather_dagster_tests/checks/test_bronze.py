@@ -16,6 +16,7 @@ from weather_dagster.checks.bronze import (
     schema_drift,
     valid_hour_in_partition,
 )
+from weather_dagster.checks.outcome import EXAMPLES_PER_PLACE
 from weather_dagster.datasets import AIR_QUALITY, DATASETS, FORECASTS, OBSERVATIONS
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
@@ -44,7 +45,10 @@ def test_a_missing_place_hour_warns_and_is_named(store: DuckDBWarehouse) -> None
     assert outcome.severity == AssetCheckSeverity.WARN
     assert outcome.description == "47 of 48 place-hours present; missing at lyon"
     (row,) = outcome.metadata["missing_by_place"].records
-    assert row.data == {"place": "lyon", "missing_hours": 1, "first": "2026-03-01T00:00", "last": "2026-03-01T00:00"}
+    assert row.data == {
+        "place": "lyon", "hour": "2026-03-01T00:00", "last_hour": "2026-03-01T00:00", "missing_hours": 1
+    }  # fmt: skip
+    assert outcome.metadata["places"].data == ["lyon"]
 
 
 def test_a_range_of_which_nothing_came_is_an_error(store: DuckDBWarehouse) -> None:
@@ -72,6 +76,12 @@ def test_a_row_under_an_hour_that_is_not_its_own_fails(store: DuckDBWarehouse, c
     store.connection.execute(f"update bronze.observations set {change}")
     outcome = valid_hour_in_partition(store, OBSERVATIONS, PLACES, DAY)
     assert (outcome.passed, outcome.metadata["misfiled"]) == (misfiled == 0, misfiled)
+    if misfiled:
+        assert outcome.metadata["places"].data == ["lyon", "new_york"]
+        data = outcome.metadata["examples"].records[0].data
+        assert data["hour"].startswith("2026-03-01 00:")
+        assert data["value"].startswith("observed_at_utc 2026-0")
+        assert data["limit"] == "30 minutes before its hour to the end of it"
 
 
 def test_a_forecast_for_an_hour_before_its_issue_fails(store: DuckDBWarehouse) -> None:
@@ -94,7 +104,19 @@ def test_an_implausible_value_fails_with_quantity_value_and_limits(store: DuckDB
     assert outcome.description.startswith(
         "24 values lie outside the plausible limits, such as wind_speed_ms 468.66 at lyon"
     )
-    assert outcome.metadata["examples"].records[0].data["limits"] == "0 to 115"
+    assert outcome.metadata["places"].data == ["lyon"]
+    assert outcome.metadata["examples"].records[0].data == {
+        "place": "lyon", "hour": "2026-03-01T00:00", "quantity": "wind_speed_ms", "value": 468.66, "limit": "0 to 115"
+    }  # fmt: skip
+    assert len(outcome.metadata["examples"].records) == EXAMPLES_PER_PLACE
+
+
+def test_every_place_is_named_and_shown_however_many_rows_the_first_has(store: DuckDBWarehouse) -> None:
+    land(store, [observation(START, 10.0, place=f"place_{n:03}") for n in range(200)])
+    store.connection.execute("update bronze.observations set wind_speed_ms = 468.66")
+    metadata = plausible_limits(store, OBSERVATIONS, PLACES, DAY).metadata
+    assert len(metadata["places"].data) == 202
+    assert {record.data["place"] for record in metadata["examples"].records} == set(metadata["places"].data)
 
 
 def test_the_hours_outside_the_range_are_not_looked_at(store: DuckDBWarehouse) -> None:
@@ -111,6 +133,15 @@ def test_a_share_of_rejected_records_above_the_limit_warns_with_reasons(store: D
     (row,) = outcome.metadata["reasons"].records
     assert row.data["reason"] == "implausible_value"
     assert "291.42" in str(row.data["example"])
+    assert outcome.metadata["places"].data == ["lyon"]
+    (entry,) = outcome.metadata["entries"].records
+    assert entry.data == {
+        "place": "lyon",
+        "hour": "2026-03-01T00:00",
+        "reason": "implausible_value",
+        "field": "temperature_c",
+        "message": "temperature_c is 291.42, limits -95 to 60",
+    }
 
 
 def test_only_what_must_not_reach_silver_blocks() -> None:

@@ -1,0 +1,295 @@
+"""Checks for what is possible, but unlikely: fewer or more rows than usual, a frozen sensor, a jump, two opinions.
+
+All are WARN: somebody should look, and nothing is held back. Each is one query over the hours of its run and the hours
+before them that it compares with, so that its cost does not grow with the store.
+
+Rows are counted, and providers compared, in bronze, where what every provider delivered is kept. A frozen value and a
+jump are those of silver: bronze holds several versions, readings and providers of an hour, of which silver takes one,
+and only a series with one row an hour can freeze or jump. They are checks of silver, so they run after dbt.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from weather_dagster.checks.outcome import EXAMPLES, Outcome, named, place_table, table
+from weather_dagster.datasets import Dataset
+from weather_dagster.errors import WarehouseError
+from weather_dagster.hours import HourRange, format_hour
+from weather_dagster.locations import Location
+from weather_dagster.quantities import PRESSURE, TEMPERATURE, WEATHER, Quantity
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+
+BASELINE_DAYS = 14
+BASELINE_MIN_DAYS = 7
+"""The same hour of fewer days says little of what is usual: nothing is judged by it."""
+ROWS_MIN_SHARE = 0.1
+ROWS_MIN_DIFFERENCE = 1
+"""A smaller share of the usual number of rows is no anomaly, nor is one row: a single place that is missing has its own
+check."""
+ROWS_MAX_DEVIATIONS = 5
+"""In median absolute deviations."""
+CONSTANT_TOGETHER = (TEMPERATURE, PRESSURE)
+MAX_CONSTANT_TOGETHER_HOURS = 5
+"""Temperature and pressure stand still together for 4 hours at most in three station-years of New York (2013); longer,
+the provider repeats itself under new hours."""
+
+
+def usual_row_counts(
+    store: DuckDBWarehouse, dataset: Dataset, locations: Sequence[Location], hours: HourRange
+) -> Outcome:
+    """Whether an endpoint brings about as many rows as at the same hour of the last 14 days. Always WARN."""
+    # Versions and readings of the same hour count once; a place counts when it is usual too, so that adding one is no
+    # anomaly. An endpoint that has no row in an hour did not serve it: completeness tells of places without any.
+    hour = dataset.partition_column
+    sql = f"""
+        with delivered as (
+            select endpoint, location_id, {hour} as hour_utc, count(distinct valid_hour_utc) as delivered
+            from bronze.{dataset.name}
+            where {hour} between $first::timestamptz - interval {BASELINE_DAYS} day and $last::timestamptz
+                and hour({hour}) in (
+                    select hour(looked_at)
+                    from generate_series($first::timestamptz, $last::timestamptz, interval 1 hour) as grid(looked_at)
+                )
+                and location_id in (select unnest($places::varchar[]))
+            group by all
+        ),
+        compared as (
+            select endpoint, location_id, hour_utc + to_days(days_back::integer) as hour_utc, days_back, delivered
+            from delivered
+            cross join generate_series(0, {BASELINE_DAYS}) as back(days_back)
+            where hour_utc + to_days(days_back::integer) between $first::timestamptz and $last::timestamptz
+        ),
+        usual_places as (
+            select endpoint, location_id, hour_utc
+            from compared
+            group by all
+            having count(*) filter (days_back > 0) >= {BASELINE_MIN_DAYS}
+        ),
+        totals as (
+            select endpoint, hour_utc, days_back, sum(delivered) as delivered
+            from compared
+            semi join usual_places using (endpoint, location_id, hour_utc)
+            group by all
+        ),
+        judged as (
+            select
+                endpoint,
+                hour_utc,
+                any_value(delivered) filter (days_back = 0) as delivered,
+                median(delivered) filter (days_back > 0) as usual,
+                mad(delivered) filter (days_back > 0) as deviation,
+                count(*) filter (days_back > 0) as days
+            from totals
+            group by all
+        )
+        select endpoint, hour_utc, delivered::bigint, usual, deviation, days
+        from judged
+        where delivered is not null and days >= {BASELINE_MIN_DAYS}
+        order by hour_utc, endpoint
+    """
+    ids = [location.id for location in locations]
+    judged = store.query(sql, {"first": hours.first, "last": hours.last, "places": ids})
+    unusual = [
+        {
+            "endpoint": endpoint,
+            "hour": format_hour(hour_utc),
+            "value": delivered,
+            "usual": usual,
+            "deviation": deviation,
+            "days": days,
+            "limit": f"{usual - allowed:.4g} to {usual + allowed:.4g}",
+        }
+        for endpoint, hour_utc, delivered, usual, deviation, days in judged
+        if abs(delivered - usual)
+        > (allowed := max(ROWS_MAX_DEVIATIONS * deviation, ROWS_MIN_SHARE * usual, ROWS_MIN_DIFFERENCE))
+    ]
+    worst = max(unusual, key=lambda row: abs(row["value"] - row["usual"]), default=None)
+    return _warning(
+        f"{len(unusual)} of {len(judged)} counts of rows are unusual"
+        + (
+            f", such as {worst['value']} from {worst['endpoint']} at {worst['hour']}, where {worst['limit']} are usual"
+            if worst
+            else ""
+        ),
+        unusual,
+        {"compared": len(judged), "unusual": len(unusual), **table("unusual_counts", unusual[:EXAMPLES])},
+    )
+
+
+def providers_agree(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
+    """Whether providers that tell of the same place and hour tell about the same. Always WARN."""
+    compared = [q for q in dataset.quantities if q.max_disagreement is not None]
+    # Of each provider the reading and version that silver would take if it were alone.
+    sql = f"""
+        with told as (
+            select provider, location_id, valid_hour_utc, {_names(compared)}
+            from bronze.{dataset.name}
+            where valid_hour_utc between $first and $last
+            qualify row_number() over (
+                partition by provider, location_id, valid_hour_utc
+                order by abs(epoch(observed_at_utc) - epoch(valid_hour_utc)), observed_at_utc, load_id desc
+            ) = 1
+        ),
+        pairs as (
+            select
+                one.location_id, one.valid_hour_utc, one.provider as one, other.provider as other,
+                {", ".join(f"one.{q.name} as one_{q.name}, other.{q.name} as other_{q.name}" for q in compared)}
+            from told as one
+            inner join told as other using (location_id, valid_hour_utc)
+            where one.provider < other.provider
+        )
+        select location_id, valid_hour_utc, quantity, one, one_value, other, other_value, allowed
+        from ({_each(compared, _DISAGREEMENT)})
+        order by apart / allowed desc, location_id, valid_hour_utc
+    """
+    rows = [
+        {
+            "place": place,
+            "hour": format_hour(hour),
+            "quantity": quantity,
+            "value": f"{value:.4g} of {provider}, {other_value:.4g} of {other}",
+            "limit": f"{allowed:g} apart",
+        }
+        for place, hour, quantity, provider, value, other, other_value, allowed in store.query(
+            sql, {"first": hours.first, "last": hours.last}
+        )
+    ]
+    return _warning(
+        f"{len(rows)} values differ too much between providers" + _example(rows),
+        rows,
+        {"disagreements": len(rows), **place_table("disagreements_by_place", rows)},
+    )
+
+
+def values_move(store: DuckDBWarehouse, hours: HourRange) -> Outcome:
+    """Whether no value of silver.observations stands still for longer than weather can. Always WARN."""
+    groups: list[tuple[Sequence[Quantity], int]] = [(CONSTANT_TOGETHER, MAX_CONSTANT_TOGETHER_HOURS)]
+    groups += [((q,), q.max_constant_hours) for q in WEATHER if q.max_constant_hours is not None]
+    columns = list(dict.fromkeys(q for group, _ in groups for q in group))
+    runs = " union all ".join(
+        f"""
+        select location_id, '{" and ".join(q.name for q in group)}' as quantity,
+            concat_ws(' and ', {", ".join(f"any_value({q.name})" for q in group)}) as value,
+            count(*) as constant_hours, min(valid_hour_utc) as since, max(valid_hour_utc) as until, {most} as allowed
+        from (
+            select *, sum(is_new) over (partition by location_id order by valid_hour_utc) as run
+            from (
+                select *, case when valid_hour_utc - hour_before = interval 1 hour
+                    and {" and ".join(f"{q.name} = {q.name}_before" for q in group)} then 0 else 1 end as is_new
+                from steps
+            )
+        )
+        group by location_id, run
+        having count(*) > {most} and max(valid_hour_utc) >= $first
+        """
+        for group, most in groups
+    )
+    sql = (
+        f"{_steps(columns, max(most for _, most in groups))} {runs} order by constant_hours desc, location_id, quantity"
+    )
+    rows = [
+        {
+            "place": place,
+            "hour": format_hour(until),
+            "quantity": quantity,
+            "value": f"{value} for {constant_hours} hours since {format_hour(since)}",
+            "limit": f"{allowed} hours",
+        }
+        for place, quantity, value, constant_hours, since, until, allowed in _query_silver(store, sql, hours)
+    ]
+    return _warning(
+        f"{len(rows)} values stand still for too long" + _example(rows),
+        rows,
+        {"frozen": len(rows), **place_table("frozen_values", rows)},
+    )
+
+
+def changes_are_gradual(store: DuckDBWarehouse, hours: HourRange) -> Outcome:
+    """Whether no value of silver.observations jumps further within an hour than weather can. Always WARN."""
+    # Between two providers a step is a disagreement, which bronze tells of.
+    limited = [q for q in WEATHER if q.max_hourly_change is not None]
+    sql = f"""
+        {_steps(limited, 1)}
+        select location_id, valid_hour_utc, quantity, before, value, allowed
+        from ({_each(limited, _JUMP)})
+        order by abs(value - before) / allowed desc, location_id, valid_hour_utc
+    """
+    rows = [
+        {
+            "place": place,
+            "hour": format_hour(hour),
+            "quantity": quantity,
+            "value": f"{value:.4g} after {before:.4g}",
+            "limit": f"a change of {allowed:g}",
+        }
+        for place, hour, quantity, before, value, allowed in _query_silver(store, sql, hours)
+    ]
+    return _warning(
+        f"{len(rows)} values jump further than weather does within an hour" + _example(rows),
+        rows,
+        {"jumps": len(rows), **place_table("jumps_by_place", rows)},
+    )
+
+
+_JUMP = """
+    select location_id, valid_hour_utc, '{q.name}' as quantity, {q.name}_before as before, {q.name} as value,
+        {q.max_hourly_change}::double as allowed
+    from steps
+    where valid_hour_utc >= $first and valid_hour_utc - hour_before = interval 1 hour
+        and provider = provider_before and abs({q.name} - {q.name}_before) > {q.max_hourly_change}
+"""
+_DISAGREEMENT = """
+    select location_id, valid_hour_utc, '{q.name}' as quantity, one, one_{q.name} as one_value,
+        other, other_{q.name} as other_value, abs(one_{q.name} - other_{q.name}) as apart,
+        {q.max_disagreement}::double as allowed
+    from pairs
+    where abs(one_{q.name} - other_{q.name}) > {q.max_disagreement}
+"""
+
+
+def _each(quantities: Sequence[Quantity], query: str) -> str:
+    """The query for each of the quantities, together."""
+    return " union all ".join(query.format(q=q) for q in quantities)
+
+
+def _names(quantities: Sequence[Quantity]) -> str:
+    return ", ".join(q.name for q in quantities)
+
+
+def _steps(quantities: Sequence[Quantity], hours_before: int) -> str:
+    """SQL: each hour of silver beside the one before it, from so many hours before the first."""
+    before = ", ".join(f"lag({q.name}) over place as {q.name}_before" for q in quantities)
+    return f"""
+        with steps as (
+            select location_id, valid_hour_utc, provider, {_names(quantities)}, {before},
+                lag(valid_hour_utc) over place as hour_before, lag(provider) over place as provider_before
+            from silver.observations
+            where valid_hour_utc between $first::timestamptz - interval {hours_before} hour and $last::timestamptz
+            window place as (partition by location_id order by valid_hour_utc)
+        )
+    """
+
+
+def _query_silver(store: DuckDBWarehouse, sql: str, hours: HourRange) -> list[tuple[Any, ...]]:
+    if not store.query("select 1 from duckdb_tables() where schema_name = 'silver' and table_name = 'observations'"):
+        raise WarehouseError(
+            "there is no silver.observations to check yet; run the job hourly_weather, or materialize its asset"
+        )
+    return store.query(sql, {"first": hours.first, "last": hours.last})
+
+
+def _warning(description: str, rows: Sequence[dict[str, Any]], metadata: dict[str, Any]) -> Outcome:
+    return Outcome(not rows, description, metadata, dg.AssetCheckSeverity.WARN)
+
+
+def _example(rows: Sequence[dict[str, Any]]) -> str:
+    """The first of the rows in words, and which places are concerned."""
+    if not rows:
+        return ""
+    first = rows[0]
+    return (
+        f", such as {first['quantity']} {first['value']} at {first['place']}, {first['hour']}, "
+        f"limit {first['limit']}; places: {named(row['place'] for row in rows)}"
+    )
