@@ -50,9 +50,15 @@ def pytest_xdist_setupnodes() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Stop what pytest-cov starts early in a worker: it would go on measuring where ``no_cover`` pauses the other."""
-    if hasattr(config, "workerinput") and (early := Coverage.current()):
-        early.stop()
+    """Let a worker be as the only process is.
+
+    What pytest-cov starts early would go on measuring where ``no_cover`` pauses the other; and the parent's readline
+    exports the size of a terminal, which Rich then takes for fixed.
+    """
+    if hasattr(config, "workerinput"):
+        os.environ.pop("COLUMNS", None)
+        if early := Coverage.current():
+            early.stop()
 
 
 def without_settings() -> dict[str, str]:

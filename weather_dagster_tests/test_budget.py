@@ -56,7 +56,7 @@ def test_calls_are_priced_by_their_day_of_the_running_month_in_utc(tmp_path: Pat
             "free": [NOW],
         }.items():
             for instant in instants:
-                ledger.admit(Inquiry("http://test/x", "/x", {}, product), "r", instant)
+                ledger.admit(Inquiry("http://test/x", "/x", {}, product), "r", lambda instant=instant: instant)
     ((provider, product, price, days),) = api.priced_calls()
     assert (provider, product, str(price)) == ("openweather", "one_call", "0.0012 GBP a call above 1,000 a day")
     assert sorted(days) == [1, 1, 2]

@@ -28,7 +28,7 @@ from weather_dagster.simulator.app import create_app
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster.weather_api.client import Inquiry
 from weather_dagster.weather_api.http_dates import MAX_PAUSE_SECONDS, retry_after
-from weather_dagster.weather_api.ledger import Ledger, Pause, open_ledger
+from weather_dagster.weather_api.ledger import LandedCall, Ledger, Pause, open_ledger
 from weather_dagster.weather_api.providers import build_providers
 from weather_dagster.weather_api.service import Limit, Patience, Service, Window
 from weather_dagster_tests.conftest import free_port
@@ -222,13 +222,14 @@ def test_a_file_that_cannot_be_kept_is_named_with_the_way_out(tmp_path: Path) ->
             pass
 
 
+LANDED = LandedCall("call", 1, "r")
 EVERY_METHOD: dict[str, Callable[[Ledger], object]] = {
     "admit": lambda ledger: ledger.admit(QUESTION, "r", Clock()),
     "close_call": lambda ledger: ledger.close_call("c", "ok", 200, 0.1),
     "amend_outcome": lambda ledger: ledger.amend_outcome("c", "malformed"),
     "open_block": lambda ledger: ledger.open_block(NOW, "blocked"),
     "landed_calls": lambda ledger: ledger.landed_calls("range", NOW),
-    "note_landed": lambda ledger: ledger.note_landed("range", ["call"], NOW),
+    "note_landed": lambda ledger: ledger.note_landed("range", [LANDED], NOW),
     "finish": lambda ledger: ledger.finish("range"),
     "note_copied": lambda ledger: ledger.note_copied(["c"]),
     "block": lambda ledger: ledger.block(NOW),
@@ -268,10 +269,10 @@ def test_a_full_disk_is_named_and_the_ledger_works_on_when_there_is_room(tmp_pat
     with open_ledger(service(path)) as ledger:
         ledger._connection.execute("pragma max_page_count = 1")
         with pytest.raises(ConfigurationError, match=r"l\.sqlite: database or disk is full.*make room"):
-            ledger.note_landed("range", map(str, range(10_000)), NOW)
+            ledger.note_landed("range", (LandedCall(str(n), 1, "r") for n in range(10_000)), NOW)
         ledger._connection.execute("pragma max_page_count = 100000")
-        ledger.note_landed("range", ["call"], NOW)
-        assert ledger.landed_calls("range", NOW) == {"call"}
+        ledger.note_landed("range", [LANDED], NOW)
+        assert ledger.landed_calls("range", NOW) == {LANDED}
 
 
 def test_a_ledger_that_is_lost_in_a_run_ends_it_with_the_way_out() -> None:

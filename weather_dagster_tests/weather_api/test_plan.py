@@ -78,7 +78,7 @@ def test_to_wait_is_a_way_out_where_the_next_window_has_enough() -> None:
     api = api_of(Replay(json_answer(series())), limits={"history": (Limit(5, Window.DAY),)})
     with api.ledger() as ledger:
         for _ in range(3):
-            ledger.admit(Inquiry("http://test/x", "/x", {}, "history"), "r", NOW)
+            ledger.admit(Inquiry("http://test/x", "/x", {}, "history"), "r", lambda: NOW)
     with pytest.raises(BudgetExceeded, match=r"2 of 5 a day left.*wait until 2026-11-26T00:00:00Z"):
         api.require_budget([api.plan(OBSERVATIONS, PLACES[:2], hours_ago(300, 1))])
 
