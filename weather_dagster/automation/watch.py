@@ -29,6 +29,7 @@ SETTLED = timedelta(minutes=10)
 healing come first."""
 LONGEST_GAP = timedelta(minutes=5)
 """Between two ticks; after a longer one the sensor counts as having slept."""
+FRESHNESS_CHECKS = ("fetched_recently", "weather_recently")
 ON_BY_DEFAULT = ("hourly_weather", "heal_missing_hours", "refresh_waiting_loads")
 """The schedule and the sensors that a person may stop and forget."""
 
@@ -99,9 +100,9 @@ def _reports_of(instance: DagsterInstance, run: dg.DagsterRun, ending: dg.EventL
             (ending.dagster_event and ending.dagster_event.message) or "the run failed"
         ]
         problem = Problem("", Severity.ERROR, "; ".join(told))
-        yield Report(source, f"{run.run_id} run", at, (problem,), hours, run.run_id)
+        yield Report(source, at, (problem,), run.run_id, hours, run.run_id)
     elif run.status is dg.DagsterRunStatus.SUCCESS:
-        yield Report(source, f"{run.run_id} run", at, (), hours, run.run_id)
+        yield Report(source, at, (), run.run_id, hours, run.run_id)
 
 
 def _evaluations(instance: DagsterInstance, run_id: str) -> list[tuple[str | None, datetime, dg.AssetCheckEvaluation]]:
@@ -141,13 +142,23 @@ def check_report(
         ]
     return Report(
         _source(f"check {name}", hours, at),
-        f"{run_id or at.isoformat()} {name}",
         at,
         tuple(problems),
-        hours,
-        run_id,
-        explains,
+        reference=run_id or "",
+        hours=hours,
+        run_id=run_id,
+        explains=explains,
+        muted_by=_causes(evaluation.asset_check_key),
     )
+
+
+def _causes(check: dg.AssetCheckKey) -> tuple[str, ...]:
+    """Sources of which a failure of this check is only what follows."""
+    same_asset = f"check {check.asset_key.to_user_string()}: "
+    if check.name in FRESHNESS_CHECKS:
+        others = ("completeness*", "quarantine_share*", *(name for name in FRESHNESS_CHECKS if name < check.name))
+        return ("run hourly_weather*", "automation hourly_weather", *(same_asset + name for name in others))
+    return (same_asset + "completeness*",) if check.name == "usual_row_counts" else ()
 
 
 def _source(base: str, hours: HourRange | None, at: datetime) -> str:
@@ -191,7 +202,7 @@ def budget_reports(spent: Iterable[tuple[str, Spent]], now: datetime) -> list[Re
         text = f"{each.amount:,.10g} of {limit.amount:,.10g} calls a {limit.window} are spent, {each.left:,.10g} left"
         near = each.amount >= BUDGET_SHARE * limit.amount
         problems = (Problem("", Severity.WARN, text),) if near else ()
-        reports.append(Report(source, f"{source} {now.isoformat()}", now, problems))
+        reports.append(Report(source, now, problems))
     return reports
 
 
@@ -203,5 +214,5 @@ def automation_reports(instance: DagsterInstance, now: datetime) -> list[Report]
         text = f"{name} is stopped: nothing of it runs until it is switched on in the UI"
         problems = (Problem("", Severity.WARN, text),) if name in stopped else ()
         source = f"automation {name}"
-        reports.append(Report(source, f"{source} {now.isoformat()}", now, problems))
+        reports.append(Report(source, now, problems))
     return reports
