@@ -72,6 +72,7 @@ _messages = sa.Table(
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("created_at", _Instant, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
 )
 _deliveries = sa.Table(
     "deliveries",
@@ -196,7 +197,7 @@ class AlertBook:
                 *_recoveries(connection, alerts, silences, now),
                 *_summaries(connection, heard, window, ui_url, now),
             ]
-            for message in composed:
+            for position, message in enumerate(composed):
                 connection.execute(
                     sa.insert(_messages).values(
                         message_id=message.message_id,
@@ -205,6 +206,7 @@ class AlertBook:
                         title=message.title,
                         body=message.body,
                         created_at=now,
+                        position=position,
                     )
                 )
                 for key, severity in targets:
@@ -247,7 +249,7 @@ class AlertBook:
             sa.select(_messages, _deliveries.c.attempts, _deliveries.c.next_try_at)
             .join(_deliveries, _deliveries.c.message_id == _messages.c.message_id)
             .where(_deliveries.c.target == target, _deliveries.c.state == State.PENDING)
-            .order_by(_messages.c.created_at, _messages.c.message_id)
+            .order_by(_messages.c.created_at, _messages.c.position)
             .limit(limit)
         )
         with self._reading() as connection:
