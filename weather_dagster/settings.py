@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     weather_home: Path = Path(".weather")
     weather_duckdb_path: Path | None = None
     weather_start_hour: Annotated[datetime | None, NoDecode] = None
+    weather_alert_urls: SecretStr | None = None
+    weather_alert_window_minutes: Annotated[int, Field(ge=1)] = 360
+    weather_ui_url: str = "http://127.0.0.1:3000"
     openweather_api_key: SecretStr | None = None
     openweather_plan: str = "free"
     openweather_base_url: str | None = None
@@ -136,6 +139,11 @@ class Settings(BaseSettings):
     def dagster_home_path(self) -> Path:
         """The Dagster home that `weather` commands use, absolute. DAGSTER_HOME is for plain `dagster` commands."""
         return self.home / "dagster"
+
+    @property
+    def alerts_path(self) -> Path:
+        """The alert book, absolute."""
+        return self.home / "alerts.sqlite"
 
     @property
     def report_path(self) -> Path:

@@ -1,0 +1,490 @@
+"""The alert book: which problems last, what people were told of them, and what is still to be delivered.
+
+An alert is one problem of one source and subject from its beginning to its end. What opens or ends together is one
+message; what lasts is told once more in a summary per window; a message has one delivery for each target. One SQLite
+file a home, or any database that SQLAlchemy speaks to; several processes may use it at once.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import sqlalchemy as sa
+
+from weather_dagster.alerts.messages import Kind, Message, opening, recovery, summary
+from weather_dagster.alerts.reports import Report, Severity
+from weather_dagster.errors import ConfigurationError
+
+LOCK_SECONDS = 30
+MAX_TEXT = 500
+"""Characters of a problem's text that are kept."""
+
+_metadata = sa.MetaData()
+
+
+class _Instant(sa.TypeDecorator[datetime]):
+    """An aware instant as unix seconds: the same in every database."""
+
+    impl = sa.Float(53)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> float | None:
+        return value.timestamp() if value else None
+
+    def process_result_value(self, value: float | None, dialect: sa.Dialect) -> datetime | None:
+        return datetime.fromtimestamp(value, UTC) if value is not None else None
+
+
+_alerts = sa.Table(
+    "alerts",
+    _metadata,
+    sa.Column("alert_id", sa.String(36), primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("severity", sa.String(8), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("explains", sa.Text, nullable=False),
+    sa.Column("muted_by", sa.JSON, nullable=False),
+    sa.Column("run_id", sa.String(36)),
+    sa.Column("last_hour", _Instant),
+    sa.Column("opened_at", _Instant, nullable=False),
+    sa.Column("seen_at", _Instant, nullable=False),
+    sa.Column("times", sa.Integer, nullable=False),
+    sa.Column("resolved_at", _Instant, index=True),
+    sa.Column("announced_at", _Instant),
+    sa.Column("announced_severity", sa.String(8)),
+    sa.Column("is_closed", sa.Boolean, nullable=False),
+)
+_messages = sa.Table(
+    "messages",
+    _metadata,
+    sa.Column("message_id", sa.String(36), primary_key=True),
+    sa.Column("kind", sa.String(12), nullable=False),
+    sa.Column("severity", sa.String(8), nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("created_at", _Instant, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+)
+_deliveries = sa.Table(
+    "deliveries",
+    _metadata,
+    sa.Column("message_id", sa.String(36), primary_key=True),
+    sa.Column("target", sa.String(32), primary_key=True),
+    sa.Column("state", sa.String(8), nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_try_at", _Instant, nullable=False),
+    sa.Column("changed_at", _Instant, nullable=False),
+    sa.Column("error", sa.Text),
+)
+_silences = sa.Table(
+    "silences",
+    _metadata,
+    sa.Column("pattern", sa.Text, primary_key=True),
+    sa.Column("until", _Instant, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+_references = sa.Table(
+    "seen_references",
+    _metadata,
+    sa.Column("reference", sa.String(32), primary_key=True),
+    sa.Column("seen_at", _Instant, nullable=False),
+)
+
+
+class State(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    UNKNOWN = "unknown"
+    """Whoever sent it was stopped meanwhile: it may have arrived, so it is not sent again."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A problem from its beginning to its end."""
+
+    alert_id: str
+    source: str
+    subject: str
+    severity: Severity
+    text: str
+    explains: str
+    muted_by: Sequence[str]
+    run_id: str | None
+    last_hour: datetime | None
+    """The latest hour that it was seen in."""
+    opened_at: datetime
+    seen_at: datetime
+    times: int
+    """How often it was found: the checks or runs that found it, the first included."""
+    resolved_at: datetime | None
+    announced_at: datetime | None
+    """When people were last told that it lasts."""
+    announced_severity: Severity | None
+    is_closed: bool
+    """Nothing more is to be said of it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells it from others: source and subject."""
+        return f"{self.source} {self.subject}".strip()
+
+    def matches(self, pattern: str) -> bool:
+        """Whether a pattern with ``*`` and ``?`` means it, by fingerprint or source."""
+        return fnmatchcase(self.fingerprint, pattern) or fnmatchcase(self.source, pattern)
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Alerts that nobody is told of for a while."""
+
+    pattern: str
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message on its way to a target."""
+
+    message: Message
+    target: str
+    attempts: int
+    created_at: datetime
+
+
+class AlertBook:
+    """An open alert book. Get one from ``open_book``."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def apply(self, reports: Iterable[Report], now: datetime) -> None:
+        """Open, count and end alerts after what was found. Reports that were applied before change nothing."""
+        with self._writing() as connection:
+            for report in sorted(reports, key=lambda report: report.at):
+                if not report.reference or _is_new(connection, f"{report.source} {report.reference}", now):
+                    _apply(connection, report)
+
+    def compose(
+        self, targets: Sequence[tuple[str, Severity | None]], window: timedelta, ui_url: str, now: datetime
+    ) -> list[Message]:
+        """Put what people are to hear now into the outbox, and return it.
+
+        Args:
+            targets: key of each target, and the severity that it is for; None for all.
+            window: what lasts is told again after so long.
+            ui_url: where Dagster's UI is, for links to runs.
+        """
+        with self._writing() as connection:
+            alerts = _read(connection, sa.not_(_alerts.c.is_closed))
+            silences = _read_silences(connection, now)
+            heard = [a for a in alerts if not any(a.matches(silence.pattern) for silence in silences)]
+            composed = [
+                *_openings(connection, [a for a in heard if not _is_muted(a, alerts)], ui_url, now),
+                *_recoveries(connection, alerts, silences, now),
+                *_summaries(connection, heard, window, ui_url, now),
+            ]
+            for position, message in enumerate(composed):
+                connection.execute(
+                    sa.insert(_messages).values(
+                        message_id=message.message_id,
+                        kind=message.kind,
+                        severity=message.severity,
+                        title=message.title,
+                        body=message.body,
+                        created_at=now,
+                        position=position,
+                    )
+                )
+                for key, severity in targets:
+                    if severity in (None, message.severity):
+                        connection.execute(
+                            sa.insert(_deliveries).values(
+                                message_id=message.message_id,
+                                target=key,
+                                state=State.PENDING,
+                                attempts=0,
+                                next_try_at=now,
+                                changed_at=now,
+                            )
+                        )
+        return composed
+
+    def alerts(self, *, open_only: bool) -> list[Alert]:
+        """Newest first."""
+        with self._reading() as connection:
+            condition = _alerts.c.resolved_at.is_(None) if open_only else sa.true()
+            return sorted(_read(connection, condition), key=lambda alert: alert.opened_at, reverse=True)
+
+    def silence(self, pattern: str, until: datetime, reason: str) -> None:
+        """Tell nobody of alerts that match, until an instant (aware); the pattern given again replaces the former."""
+        with self._writing() as connection:
+            connection.execute(sa.delete(_silences).where(_silences.c.pattern == pattern))
+            connection.execute(sa.insert(_silences).values(pattern=pattern, until=until, reason=reason))
+
+    def silences(self, now: datetime) -> list[Silence]:
+        """Those that hold."""
+        with self._reading() as connection:
+            return _read_silences(connection, now)
+
+    def due(self, target: str, now: datetime, limit: int) -> list[Delivery]:
+        """What is to be sent to a target now, in the order in which it was composed.
+
+        A message that failed holds up the later ones of its target, so that none overtakes it.
+        """
+        waiting = (
+            sa.select(_messages, _deliveries.c.attempts, _deliveries.c.next_try_at)
+            .join(_deliveries, _deliveries.c.message_id == _messages.c.message_id)
+            .where(_deliveries.c.target == target, _deliveries.c.state == State.PENDING)
+            .order_by(_messages.c.created_at, _messages.c.position)
+            .limit(limit)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(waiting).all()
+        due = []
+        for row in rows:
+            if row.next_try_at > now:
+                break
+            message = Message(row.message_id, Kind(row.kind), Severity(row.severity), row.title, row.body)
+            due.append(Delivery(message, target, row.attempts, row.created_at))
+        return due
+
+    def claim(self, delivery: Delivery, now: datetime) -> bool:
+        """Take a delivery before it is sent; False when another process has it."""
+        return self._move(delivery, State.PENDING, state=State.SENDING, changed_at=now, attempts=delivery.attempts + 1)
+
+    def settle(self, delivery: Delivery, now: datetime, *, error: str | None, next_try_at: datetime | None) -> None:
+        """Note how a claimed delivery ended: sent without an error; else to be tried again, or given up with None."""
+        state = State.SENT if error is None else State.PENDING if next_try_at else State.FAILED
+        self._move(delivery, State.SENDING, state=state, changed_at=now, error=error, next_try_at=next_try_at or now)
+
+    def _move(self, delivery: Delivery, former: State, **values: Any) -> bool:
+        is_it = sa.and_(
+            _deliveries.c.message_id == delivery.message.message_id,
+            _deliveries.c.target == delivery.target,
+            _deliveries.c.state == former,
+        )
+        with self._writing() as connection:
+            return connection.execute(sa.update(_deliveries).where(is_it).values(**values)).rowcount == 1
+
+    def forget_interrupted(self, before: datetime, now: datetime) -> int:
+        """Call unknown what was being sent since before an instant: whoever sent it is gone. How many there were."""
+        stale = sa.and_(_deliveries.c.state == State.SENDING, _deliveries.c.changed_at < before)
+        with self._writing() as connection:
+            moved = connection.execute(sa.update(_deliveries).where(stale).values(state=State.UNKNOWN, changed_at=now))
+            return moved.rowcount
+
+    def deliveries(self) -> dict[State, int]:
+        """How many deliveries stand where."""
+        counted = sa.select(_deliveries.c.state, sa.func.count()).group_by(_deliveries.c.state)
+        with self._reading() as connection:
+            rows: Sequence[Any] = connection.execute(counted).all()
+        return {State(state): count for state, count in rows}
+
+    def prune(self, before: datetime) -> int:
+        """Forget ended alerts, messages and references from before an instant (aware); how many alerts."""
+        old_messages = sa.select(_messages.c.message_id).where(_messages.c.created_at < before)
+        with self._writing() as connection:
+            connection.execute(sa.delete(_deliveries).where(_deliveries.c.message_id.in_(old_messages)))
+            connection.execute(sa.delete(_messages).where(_messages.c.created_at < before))
+            connection.execute(sa.delete(_references).where(_references.c.seen_at < before))
+            connection.execute(sa.delete(_silences).where(_silences.c.until < before))
+            ended = sa.and_(_alerts.c.is_closed, _alerts.c.resolved_at < before)
+            return connection.execute(sa.delete(_alerts).where(ended)).rowcount
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with _faults_named(self._engine), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with _faults_named(self._engine), self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('weather alerts'))"))
+            yield connection
+
+
+@contextmanager
+def open_book(url: str | Path) -> Iterator[AlertBook]:
+    """Open the alert book at an SQLAlchemy URL, or in an SQLite file.
+
+    Raises:
+        ConfigurationError: it cannot be opened or written.
+    """
+    if isinstance(url, Path):
+        try:
+            url.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"cannot make the folder of {url}: {error.strerror}; set WEATHER_HOME") from None
+        engine = sa.create_engine(f"sqlite:///{url}", connect_args={"timeout": LOCK_SECONDS})
+        _begin_immediately(engine)
+    else:
+        engine = sa.create_engine(url)
+    try:
+        with _faults_named(engine):
+            _metadata.create_all(engine)
+        yield AlertBook(engine)
+    finally:
+        engine.dispose()
+
+
+def _begin_immediately(engine: sa.Engine) -> None:
+    """Let SQLite lock when a transaction begins: one that locks later may find that it read old rows."""
+
+    @sa.event.listens_for(engine, "connect")
+    def connected(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("pragma journal_mode = wal")
+
+    @sa.event.listens_for(engine, "begin")
+    def begun(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("begin immediate")
+
+
+@contextmanager
+def _faults_named(engine: sa.Engine) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        cause = getattr(error, "orig", None) or type(error).__name__
+        raise ConfigurationError(
+            f"the alert book {where} cannot be used: {cause}; set WEATHER_HOME to a place that can be written, and if "
+            "the file is damaged, move it aside"
+        ) from None
+
+
+def _is_new(connection: sa.Connection, reference: str, now: datetime) -> bool:
+    digest = hashlib.blake2b(reference.encode(), digest_size=16).hexdigest()
+    if connection.execute(sa.select(_references).where(_references.c.reference == digest)).first():
+        return False
+    connection.execute(sa.insert(_references).values(reference=digest, seen_at=now))
+    return True
+
+
+def _read(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[Alert]:
+    found = connection.execute(sa.select(_alerts).where(condition).order_by(_alerts.c.source, _alerts.c.subject))
+    return [
+        Alert(
+            **{
+                **row,
+                "severity": Severity(row["severity"]),
+                "announced_severity": row["announced_severity"] and Severity(row["announced_severity"]),
+            }
+        )
+        for row in found.mappings()
+    ]
+
+
+def _read_silences(connection: sa.Connection, now: datetime) -> list[Silence]:
+    holding = sa.select(_silences).where(_silences.c.until > now).order_by(_silences.c.pattern)
+    return [Silence(**row) for row in connection.execute(holding).mappings()]
+
+
+def _update(connection: sa.Connection, alerts: Iterable[Alert], **values: Any) -> None:
+    ids = [alert.alert_id for alert in alerts]
+    for start in range(0, len(ids), 500):
+        connection.execute(sa.update(_alerts).where(_alerts.c.alert_id.in_(ids[start : start + 500])).values(**values))
+
+
+def _apply(connection: sa.Connection, report: Report) -> None:
+    lasting = _read(connection, sa.and_(_alerts.c.source == report.source, _alerts.c.resolved_at.is_(None)))
+    known = {alert.subject: alert for alert in lasting}
+    last_hour = report.hours.last if report.hours else None
+    problems = {problem.subject: problem for problem in report.problems}
+    for subject, problem in problems.items():
+        alert = known.get(subject)
+        if alert is None:
+            connection.execute(
+                sa.insert(_alerts).values(
+                    alert_id=str(uuid4()), source=report.source, subject=subject, severity=problem.severity,
+                    text=problem.text[:MAX_TEXT], explains=report.explains, muted_by=list(report.muted_by),
+                    run_id=report.run_id, last_hour=last_hour, opened_at=report.at, seen_at=report.at, times=1,
+                    is_closed=False,
+                )
+            )  # fmt: skip
+            continue
+        counted: dict[str, Any] = {"times": alert.times + bool(report.reference)}
+        if report.at >= alert.seen_at and not _is_of_earlier_hours(report, alert):
+            counted |= {
+                "severity": problem.severity, "text": problem.text[:MAX_TEXT], "explains": report.explains,
+                "run_id": report.run_id, "last_hour": last_hour, "seen_at": report.at,
+            }  # fmt: skip
+        _update(connection, [alert], **counted)
+    ended = [
+        alert
+        for alert in lasting
+        if alert.subject not in problems and report.at >= alert.seen_at and not _is_of_earlier_hours(report, alert)
+    ]
+    _update(connection, ended, resolved_at=report.at)
+
+
+def _is_of_earlier_hours(report: Report, alert: Alert) -> bool:
+    return bool(report.hours and alert.last_hour and report.hours.last < alert.last_hour)
+
+
+def _is_muted(alert: Alert, alerts: Sequence[Alert]) -> bool:
+    """Whether people know of a cause that is as bad."""
+    return any(
+        other.announced_at and not other.resolved_at and _rank(other.announced_severity) >= _rank(alert.severity)
+        for other in alerts
+        if any(other.matches(pattern) for pattern in alert.muted_by)
+    )
+
+
+def _rank(severity: Severity | None) -> int:
+    return -1 if severity is None else list(Severity).index(severity)
+
+
+def _openings(connection: sa.Connection, alerts: Sequence[Alert], ui_url: str, now: datetime) -> Iterator[Message]:
+    """What nobody has heard of yet, or that it became worse. What one run found is one message."""
+    fresh = [a for a in alerts if not a.resolved_at and _rank(a.severity) > _rank(a.announced_severity)]
+    for _, group in groupby(sorted(fresh, key=_together), key=_together):
+        together = list(group)
+        for severity in Severity:
+            if same := [alert for alert in together if alert.severity is severity]:
+                _update(connection, same, announced_at=now, announced_severity=severity)
+        yield opening(together, ui_url)
+
+
+def _together(alert: Alert) -> tuple[str, str]:
+    return ("run", alert.run_id) if alert.run_id else ("source", alert.source)
+
+
+def _recoveries(
+    connection: sa.Connection, alerts: Sequence[Alert], silences: Sequence[Silence], now: datetime
+) -> Iterator[Message]:
+    """What has ended: told when its beginning was told, and it is not silenced. One message for all of it."""
+    ended = [alert for alert in alerts if alert.resolved_at]
+    _update(connection, ended, is_closed=True)
+    told = [a for a in ended if a.announced_at and not any(a.matches(silence.pattern) for silence in silences)]
+    for severity in Severity:
+        if same := [alert for alert in told if alert.announced_severity is severity]:
+            yield recovery(same, severity, now)
+
+
+def _summaries(
+    connection: sa.Connection, alerts: Sequence[Alert], window: timedelta, ui_url: str, now: datetime
+) -> Iterator[Message]:
+    """One message over all that lasts, once the oldest word of any of it is a window old."""
+    lasting = [alert for alert in alerts if not alert.resolved_at]
+    told = [alert for alert in lasting if alert.announced_at]
+    if any(alert.announced_at and now - alert.announced_at >= window for alert in told):
+        _update(connection, told, announced_at=now)
+        for severity in Severity:
+            if same := [alert for alert in lasting if alert.severity is severity]:
+                yield summary(same, severity, ui_url, now)

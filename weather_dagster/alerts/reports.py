@@ -1,0 +1,45 @@
+"""What a look at a source found: the input of the alert book."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from weather_dagster.hours import HourRange
+
+
+class Severity(StrEnum):
+    """How bad a problem is."""
+
+    WARN = "warn"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a source."""
+
+    subject: str
+    """Id of a place; empty where the source has no places."""
+    severity: Severity
+    text: str
+    """One line: hour, value, limit, where they are known."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One look at a source: what is wrong with it, or nothing."""
+
+    source: str
+    """What was looked at, such as ``check bronze/observations: completeness`` or ``run hourly_weather``."""
+    at: datetime
+    """When, aware."""
+    problems: tuple[Problem, ...] = ()
+    reference: str = ""
+    """Names an event: the same one told again changes nothing. Empty for a look at a state, which is no repeat."""
+    hours: HourRange | None = None
+    """The hours that were looked at: what is wrong with later ones is not ended by these."""
+    run_id: str | None = None
+    explains: str = ""
+    """What follows, for the message."""
+    muted_by: tuple[str, ...] = ()
+    """Patterns of sources: as long as one of them is known to be as bad, this is what follows from it, and no news."""

@@ -1,0 +1,1 @@
+"""Alerts: the book, the messages, and their delivery."""

@@ -1,0 +1,246 @@
+"""The alert book in a real SQLite file: who hears of what, when, and how often."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from weather_dagster.alerts.book import Alert, AlertBook, open_book
+from weather_dagster.alerts.messages import MAX_BODY, MAX_TITLE, Kind, Message
+from weather_dagster.alerts.reports import Problem, Report, Severity
+from weather_dagster.errors import ConfigurationError
+from weather_dagster.hours import HOUR, HourRange, floor_hour
+
+NOW = datetime(2026, 11, 25, 14, 10, tzinfo=UTC)
+SOURCE = "check bronze/observations: completeness"
+WINDOW = timedelta(hours=6)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[AlertBook]:
+    with open_book(tmp_path / "alerts.sqlite") as book:
+        yield book
+
+
+def warn(*places: str, text: str = "missing") -> tuple[Problem, ...]:
+    return tuple(Problem(place, Severity.WARN, text) for place in places)
+
+
+def error(*places: str) -> tuple[Problem, ...]:
+    return tuple(Problem(place, Severity.ERROR, "bad") for place in places)
+
+
+def tell(book: AlertBook, at: datetime, *problems: Problem, source: str = SOURCE, **more: object) -> list[Message]:
+    """Apply a look and compose what people are to hear of it."""
+    report = Report(source, at, problems, **{"reference": f"run at {at}", "run_id": f"run at {at}", **more})
+    book.apply([report], at)
+    return book.compose([("t", None)], WINDOW, "http://ui", at)
+
+
+def kinds(messages: list[Message]) -> list[Kind]:
+    return [message.kind for message in messages]
+
+
+def test_a_problem_is_told_at_once_counted_while_it_lasts_summed_up_once_a_window_and_ended_once(book):
+    told = {hour: kinds(tell(book, NOW + hour * HOUR, *warn("lyon"))) for hour in range(14)}
+    assert told.pop(0) == [Kind.OPENED]
+    assert {hour for hour, messages in told.items() if messages} == {6, 12}
+    assert told[6] == told[12] == [Kind.SUMMARY]
+    (alert,) = book.alerts(open_only=True)
+    assert (alert.times, alert.opened_at, alert.seen_at) == (14, NOW, NOW + 13 * HOUR)
+    assert kinds(tell(book, NOW + 14 * HOUR)) == [Kind.RECOVERED]
+    assert tell(book, NOW + 15 * HOUR) == []
+    assert book.alerts(open_only=True) == []
+
+
+def test_the_message_names_place_value_hour_run_and_what_follows(book):
+    problem = Problem("lyon", Severity.ERROR, "hour 2026-11-25T13:00, value 468.66, limit 60")
+    (message,) = tell(book, NOW, problem, run_id="r1", explains="the run ended there")
+    assert message.title == f"ERROR: {SOURCE} (lyon)"
+    assert message.body == (
+        f"{SOURCE} – the run ended there\n  lyon: hour 2026-11-25T13:00, value 468.66, limit 60\nhttp://ui/runs/r1"
+    )
+
+
+def test_all_places_of_a_look_are_one_message_and_a_place_that_joins_later_is_news(book):
+    (message,) = tell(book, NOW, *warn("lyon", "oslo"))
+    assert "lyon, oslo" in message.title
+    (joined,) = tell(book, NOW + HOUR, *warn("lyon", "oslo", "quito"))
+    assert "quito" in joined.title
+    assert "oslo" not in joined.title + joined.body
+    (one_ended,) = tell(book, NOW + 2 * HOUR, *warn("lyon", "quito"))
+    assert (one_ended.kind, "oslo" in one_ended.body, "lyon" in one_ended.body) == (Kind.RECOVERED, True, False)
+
+
+def test_what_two_checks_of_one_run_find_is_one_message(book):
+    reports = [Report(source, NOW, warn("lyon"), "r", run_id="r") for source in ("check a: one", "check a: two")]
+    book.apply(reports, NOW)
+    (message,) = book.compose([], WINDOW, "", NOW)
+    assert "2 problems" in message.title
+    assert "check a: one" in message.body
+    assert "check a: two" in message.body
+
+
+def test_the_same_event_told_again_is_no_repeat(book):
+    tell(book, NOW, *warn("lyon"), reference="r")
+    tell(book, NOW, *warn("lyon"), reference="r")
+    assert [alert.times for alert in book.alerts(open_only=True)] == [1]
+
+
+def test_a_look_at_a_state_is_not_counted_as_a_repeat(book):
+    for minute in range(3):
+        tell(book, NOW + timedelta(minutes=minute), *warn(""), reference="")
+    assert [alert.times for alert in book.alerts(open_only=True)] == [1]
+
+
+def test_a_problem_that_comes_back_is_news(book):
+    assert kinds(tell(book, NOW, *warn("lyon"))) == [Kind.OPENED]
+    assert kinds(tell(book, NOW + HOUR)) == [Kind.RECOVERED]
+    assert kinds(tell(book, NOW + 2 * HOUR, *warn("lyon"))) == [Kind.OPENED]
+    assert len(book.alerts(open_only=False)) == 2
+
+
+def test_a_warning_that_becomes_an_error_is_told_again_and_the_way_back_is_not(book):
+    tell(book, NOW, *warn("lyon"))
+    (worse,) = tell(book, NOW + HOUR, *error("lyon"))
+    assert (worse.kind, worse.severity) == (Kind.OPENED, Severity.ERROR)
+    assert tell(book, NOW + 2 * HOUR, *warn("lyon")) == []
+    (over,) = tell(book, NOW + 3 * HOUR)
+    assert over.severity is Severity.ERROR
+
+
+@pytest.mark.parametrize("older", [1, 500])
+def test_hours_before_those_that_a_problem_was_seen_in_do_not_end_it(book, older):
+    newest = HourRange(floor_hour(NOW), floor_hour(NOW))
+    earlier = HourRange(newest.first - older * HOUR, newest.first - older * HOUR)
+    tell(book, NOW, *warn("lyon"), hours=newest)
+    assert tell(book, NOW + timedelta(minutes=5), hours=earlier) == []
+    assert kinds(tell(book, NOW + timedelta(minutes=6), hours=HourRange(earlier.first, newest.last))) == [
+        Kind.RECOVERED
+    ]
+
+
+def test_a_look_that_was_taken_before_the_problem_was_seen_does_not_end_it(book):
+    tell(book, NOW, *warn("lyon"))
+    assert tell(book, NOW - HOUR) == []
+    assert book.alerts(open_only=True)
+
+
+def test_another_source_does_not_end_it(book):
+    tell(book, NOW, *warn("lyon"))
+    assert tell(book, NOW + HOUR, source="check bronze/forecasts: completeness") == []
+    assert len(book.alerts(open_only=True)) == 1
+
+
+def test_silence_keeps_and_counts_and_what_outlasts_it_is_told_afterwards(book):
+    book.silence("check bronze/obs*", NOW + 3 * HOUR, "works on the roof")
+    for hour in range(3):
+        assert tell(book, NOW + hour * HOUR, *warn("lyon")) == []
+    assert [alert.times for alert in book.alerts(open_only=True)] == [3]
+    assert kinds(tell(book, NOW + 3 * HOUR, *warn("lyon"))) == [Kind.OPENED]
+
+
+def test_what_began_and_ended_in_silence_is_never_told(book):
+    book.silence("*lyon", NOW + 3 * HOUR, "")
+    assert tell(book, NOW, *warn("lyon")) == []
+    assert tell(book, NOW + HOUR) == []
+    assert tell(book, NOW + 4 * HOUR) == []
+
+
+def test_silence_of_one_place_leaves_the_others(book):
+    book.silence(f"{SOURCE} lyon", NOW + 3 * HOUR, "")
+    (message,) = tell(book, NOW, *warn("lyon", "oslo"))
+    assert "lyon" not in message.title + message.body
+
+
+def test_what_follows_from_a_known_cause_is_told_only_when_the_cause_is_gone(book):
+    late = {"source": "check bronze/observations: weather_recently", "muted_by": ("run hourly_weather*",)}
+    tell(book, NOW, *error(""), source="run hourly_weather")
+    assert tell(book, NOW + 3 * HOUR, *error("lyon"), **late) == []
+    over = tell(book, NOW + 4 * HOUR, source="run hourly_weather")
+    assert kinds(over) == [Kind.OPENED, Kind.RECOVERED]
+    assert "weather_recently (lyon)" in over[0].title
+
+
+def test_a_worse_consequence_than_its_cause_is_told(book):
+    late = {"source": "check x: weather_recently", "muted_by": ("run hourly_weather*",)}
+    tell(book, NOW, *warn(""), source="run hourly_weather")
+    assert tell(book, NOW, *warn("lyon"), **late) == []
+    assert kinds(tell(book, NOW + HOUR, *error("lyon"), **late)) == [Kind.OPENED]
+
+
+def test_a_message_stays_readable_whatever_is_wrong(book):
+    places = [f"place-{number}" for number in range(500)]
+    (message,) = tell(book, NOW, *warn(*places, text="x" * 5000), run_id="r" * 36)
+    assert len(message.title) <= MAX_TITLE
+    assert len(message.body) <= MAX_BODY
+    assert message.body.endswith("http://ui/runs/" + "r" * 36)
+    assert "more lines" in message.body
+
+
+def test_errors_and_warnings_reach_the_targets_that_are_for_them(book):
+    book.apply([Report("a", NOW, warn("x")), Report("b", NOW, error("y"))], NOW)
+    book.compose([("all", None), ("pager", Severity.ERROR), ("mail", Severity.WARN)], WINDOW, "", NOW)
+    counts = {target: len(book.due(target, NOW, 10)) for target in ("all", "pager", "mail")}
+    assert counts == {"all": 2, "pager": 1, "mail": 1}
+
+
+def test_old_alerts_messages_and_references_are_forgotten_and_what_lasts_stays(book):
+    tell(book, NOW, *warn("lyon"))
+    tell(book, NOW + HOUR, *warn("oslo"))
+    assert book.prune(NOW + 2 * HOUR) == 1
+    assert [alert.subject for alert in book.alerts(open_only=False)] == ["oslo"]
+    assert book.due("t", NOW + 2 * HOUR, 10) == []
+
+
+def test_a_file_that_is_no_book_is_named(tmp_path):
+    path = tmp_path / "alerts.sqlite"
+    path.write_bytes(b"no database at all, and long enough to be taken for a header")
+    with pytest.raises(ConfigurationError, match=r"alerts\.sqlite cannot be used.*WEATHER_HOME"), open_book(path):
+        pass
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["look", "look", "look", "silence"]),
+        st.integers(1, 200),
+        st.sets(st.sampled_from(["lyon", "oslo"])),
+        st.sampled_from(["one", "two"]),
+        st.sampled_from(list(Severity)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_whatever_happens_each_episode_is_opened_and_ended_at_most_once_and_never_ended_unopened(tmp_path, steps):
+    now, heard = NOW, []
+    with open_book(tmp_path / f"{uuid4()}.sqlite") as book:
+        for what, minutes, places, source, severity in steps:
+            now += timedelta(minutes=minutes)
+            if what == "silence":
+                book.silence(f"{source}*", now + timedelta(minutes=120), "")
+            else:
+                problems = tuple(Problem(place, severity, "bad") for place in sorted(places))
+                book.apply([Report(source, now, problems, reference=str(now))], now)
+            heard += book.compose([("t", None)], WINDOW, "", now)
+        episodes = book.alerts(open_only=False)
+        delivered = book.due("t", now, 1000)
+    openings = [message for message in heard if message.kind is Kind.OPENED]
+    endings = [message for message in heard if message.kind is Kind.RECOVERED]
+    told = [alert for alert in episodes if alert.announced_at]
+    named = sum(message.body.count("bad") for message in openings)
+    escalated = sum(1 for alert in told if alert.announced_severity is Severity.ERROR)
+    assert len(told) <= named <= len(told) + escalated
+    assert sum(message.body.count(": over after") for message in endings) <= len([a for a in told if a.resolved_at])
+    assert [d.message for d in delivered] == heard
+    assert all(_is_sound(alert) for alert in episodes)
+
+
+def _is_sound(alert: Alert) -> bool:
+    return alert.opened_at <= alert.seen_at and (alert.resolved_at is None or alert.resolved_at >= alert.seen_at)
