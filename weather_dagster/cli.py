@@ -260,6 +260,38 @@ def dev(port: Port = 3000, host: Host = "127.0.0.1") -> None:
     os.execv(dagster, arguments)  # noqa: S606 - no shell is wanted
 
 
+@app.command()
+def backup(
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="New folder for the copy; default: in WEATHER_HOME.")
+    ] = None,
+) -> None:
+    """Copy warehouse and Dagster state while they are in use; `weather restore` brings them back."""
+    from weather_dagster.backup import make_backup
+
+    settings = Settings.load()
+    now = utc_now()
+    target = (to or settings.weather_home / "backups" / f"{settings.home.name}-{now:%Y%m%dT%H%M%SZ}").absolute()
+    with err.status(f"Copying {settings.home}"):
+        manifest = make_backup(settings.home, settings.duckdb_path, target, realm=settings.home.name, now=now)
+    size = sum(file.bytes for file in manifest.files.values())
+    out.print(f"{len(manifest.files)} files, {size / 1e6:,.1f} MB: {target}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def restore(folder: Annotated[Path, typer.Argument(help="Folder that `weather backup` made.")]) -> None:
+    """Put a backup into an empty home; what it lacks is then fetched as after any other pause."""
+    from weather_dagster.backup import restore_backup
+
+    settings = Settings.load()
+    manifest = restore_backup(folder, settings.home, settings.duckdb_path, realm=settings.home.name)
+    out.print(
+        f"{len(manifest.files)} files of {manifest.made_at_utc:%Y-%m-%dT%H:%M:%SZ} restored to {settings.home}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 @simulator.command()
 def serve(
     port: Port = 8010,
