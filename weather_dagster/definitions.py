@@ -10,12 +10,14 @@ from weather_dagster.assets.bronze import bronze_assets
 from weather_dagster.assets.dbt import dbt_model_assets
 from weather_dagster.assets.quarantine import quarantine
 from weather_dagster.assets.report import weather_report
-from weather_dagster.automation.jobs import hourly_weather
+from weather_dagster.automation.jobs import hourly_weather, refresh_models
+from weather_dagster.automation.schedules import hourly_schedule
+from weather_dagster.automation.sensors import healing_sensor, refresh_sensor
 from weather_dagster.checks.bronze import bronze_checks
 from weather_dagster.dbt_project import load_dbt_project
 from weather_dagster.environments import resources_for
 from weather_dagster.partitions import hourly_grid
-from weather_dagster.settings import Settings
+from weather_dagster.settings import ProviderName, Settings
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -24,10 +26,17 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     project = load_dbt_project()
     grid = hourly_grid(settings.start_hour)
+    downstream = [quarantine, dbt_model_assets(project), weather_report]
+    # The hours of a recording are of the past: none is missing, none is running.
+    is_automated = settings.provider is not ProviderName.RECORDED
     return dg.Definitions(
-        assets=[*bronze_assets(grid), quarantine, dbt_model_assets(project), weather_report],
+        assets=[*bronze_assets(grid), *downstream],
         asset_checks=bronze_checks(grid),
-        jobs=[hourly_weather],
+        jobs=[hourly_weather, refresh_models],
+        schedules=[hourly_schedule(settings.start_hour)] if is_automated else [],
+        sensors=[healing_sensor(key for asset in downstream for key in asset.keys), refresh_sensor()]
+        if is_automated
+        else [],
         resources={**resources_for(settings, project), **(overrides or {})},
         # One process a run: DuckDB has one writer, and each process of a step would import everything again.
         executor=dg.in_process_executor,

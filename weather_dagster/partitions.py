@@ -1,6 +1,7 @@
 """The hourly grid: one partition key is one UTC hour, ``YYYY-MM-DD-HH:MM``."""
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -27,6 +28,12 @@ def partition_key(hour: datetime) -> str:
 def range_tags(hours: HourRange) -> dict[str, str]:
     """Run tags that make one run cover the whole range."""
     return {RANGE_START_TAG: partition_key(hours.first), RANGE_END_TAG: partition_key(hours.last)}
+
+
+def tagged_hours(tags: Mapping[str, str]) -> HourRange:
+    """The hours of a run with ``range_tags``."""
+    first, last = (datetime.strptime(tags[tag], _KEY_FORMAT) for tag in (RANGE_START_TAG, RANGE_END_TAG))
+    return HourRange(first.replace(tzinfo=UTC), last.replace(tzinfo=UTC))
 
 
 def window_hours(window: dg.TimeWindow) -> HourRange:

@@ -194,6 +194,11 @@ class WeatherApi:
         """Whether any provider has an endpoint for ``dataset``."""
         return any(endpoint.dataset is dataset for endpoint in self._owner)
 
+    def not_served(self, dataset: Dataset, hours: HourRange) -> list[HourRange]:
+        """The hours among these that no endpoint serves now."""
+        _, not_served = route(list(self._owner), dataset, hours, now=self._clock())
+        return not_served
+
     def plan(self, dataset: Dataset, locations: Sequence[Location], hours: HourRange) -> Plan:
         """Who is asked for which hours, before anything is done about it.
 
