@@ -1,7 +1,7 @@
 """The hourly grid: one partition key is one UTC hour, ``YYYY-MM-DD-HH:MM``."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import dagster as dg
 
@@ -32,8 +32,10 @@ def range_tags(hours: HourRange) -> dict[str, str]:
 
 def tagged_hours(tags: Mapping[str, str]) -> HourRange:
     """The hours of a run with ``range_tags``."""
-    first, last = (datetime.strptime(tags[tag], _KEY_FORMAT) for tag in (RANGE_START_TAG, RANGE_END_TAG))
-    return HourRange(first.replace(tzinfo=UTC), last.replace(tzinfo=UTC))
+    first, last = (
+        datetime.strptime(f"{tags[tag]} +0000", f"{_KEY_FORMAT} %z") for tag in (RANGE_START_TAG, RANGE_END_TAG)
+    )
+    return HourRange(floor_hour(first), floor_hour(last))
 
 
 def window_hours(window: dg.TimeWindow) -> HourRange:

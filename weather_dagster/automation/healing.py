@@ -144,8 +144,11 @@ def _missing(
     rows = store.query(
         f"""
         select location_id, date_diff('hour', $first::timestamptz, hour_utc)
-        from unnest($places::varchar[]) as place(location_id),
-            generate_series($first::timestamptz, $last::timestamptz, interval 1 hour) as grid(hour_utc)
+        from (
+            select location_id, hour_utc
+            from unnest($places::varchar[]) as place(location_id),
+                generate_series($first::timestamptz, $last::timestamptz, interval 1 hour) as grid(hour_utc)
+        ) as expected
         anti join (
             select location_id, {dataset.partition_column} as hour_utc
             from bronze.{dataset.name}

@@ -1,6 +1,6 @@
 """The sensors that keep the store whole: missing hours are asked for again, waiting loads are refined."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -166,8 +166,8 @@ def healing_tries(instance: DagsterInstance, start_hour: datetime, now: datetime
         if looked_at is None or hours.last < looked_at.first:
             continue
         selection = run.asset_selection or frozenset()
-        resources: Mapping[str, Any] = run.run_config.get("resources", {})
-        places = resources.get("places", {}).get("config", {}).get("ids", [])
+        config: Any = run.run_config
+        places = config.get("resources", {}).get("places", {}).get("config", {}).get("ids", [])
         datasets = frozenset(name for name, dataset in DATASETS.items() if bronze_key(dataset) in selection)
         tries.append(Try(hours, datasets, frozenset(places), ended.ended_at, ended.succeeded))
     return tries

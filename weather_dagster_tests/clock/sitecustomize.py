@@ -19,24 +19,24 @@ from typing import Any
 FOLLOW_SECONDS = 0.1
 ENOUGH = 0.05
 """The clock is left alone as long as it is off by less, seconds."""
-PATIENCE_SECONDS = 20
-"""Real seconds without a sign of its parent after which a code server ends; a sign comes every second."""
+PATIENCE_SECONDS = 60
+"""Real seconds without a sign of its parent after which a code server ends. A sign comes every second, but none as
+long as the server loads."""
 
 
 def follow(file: Path) -> None:
     """Set the clock to what the file tells, now and from now on."""
     import time_machine
 
-    def wanted() -> float:
-        real = time_machine.escape_hatch.time.time()
+    def wanted(real: float) -> float:
         told = json.loads(file.read_text(encoding="utf-8"))
         return float(told["at"] + (real - told["since"]) * told["speed"])
 
-    traveller = time_machine.travel(wanted(), tick=True).start()
+    traveller = time_machine.travel(wanted(time.time()), tick=True).start()
 
     def keep_up() -> None:
         while file.exists():
-            off = wanted() - time.time()
+            off = wanted(time_machine.escape_hatch.time.time()) - time.time()
             if abs(off) > ENOUGH:
                 # Not move_to: for a moment it would tell another thread a time in the future.
                 traveller.shift(off)
