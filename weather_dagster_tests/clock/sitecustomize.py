@@ -11,9 +11,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 FOLLOW_SECONDS = 0.1
@@ -49,51 +49,62 @@ def follow(file: Path) -> None:
     start()
 
 
-def _wait_for_silence(heard_in: str) -> Any:
-    """Dagster compares wall times to see whether a server's parent lives, which a jump would be taken for its death."""
+def _hear_in_real_time(owner: str, method: str) -> Callable[[Any], None]:
+    """For a code server, which takes its parent for dead by comparing wall times: it must not do so after a jump."""
 
     def heartbeat_thread(server: Any, _: float) -> None:
         stop = server._shutdown_once_executions_finish_event
-        heard = getattr(server, heard_in)
+        heard = None
         while not stop.wait(PATIENCE_SECONDS):
-            before, heard = heard, getattr(server, heard_in)
+            before, heard = heard, getattr(server, f"_{owner}__last_heartbeat_time")
             if heard == before:
                 stop.set()
 
-    return heartbeat_thread
+    def patch(module: Any) -> None:
+        assert callable(getattr(getattr(module, owner), method))
+        setattr(getattr(module, owner), method, heartbeat_thread)
+
+    return patch
 
 
-HEARTBEATS = {
-    "dagster._grpc.server": ("DagsterApiServer", "_heartbeat_thread"),
-    "dagster._grpc.proxy_server": ("DagsterProxyApiServicer", "_server_heartbeat_thread"),
+def _wait_in_real_time(module: Any) -> None:
+    """For gRPC, whose core compares the deadlines that its Python part makes with the real clock."""
+    import time_machine
+
+    module.time = SimpleNamespace(**{**vars(time), "time": time_machine.escape_hatch.time.time})
+
+
+PATCHES: dict[str, Callable[[Any], None]] = {
+    "dagster._grpc.server": _hear_in_real_time("DagsterApiServer", "_heartbeat_thread"),
+    "dagster._grpc.proxy_server": _hear_in_real_time("DagsterProxyApiServicer", "_server_heartbeat_thread"),
+    "grpc._channel": _wait_in_real_time,
+    "grpc._common": _wait_in_real_time,
+    "grpc._server": _wait_in_real_time,
+    "grpc._utilities": _wait_in_real_time,
 }
-"""Class and method, by module, that ends a code server whose parent is gone."""
 
 
-class _Heartbeats(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Replaces them as the modules are imported."""
+class _Patching(importlib.abc.MetaPathFinder):
+    """Patches modules right after they are imported."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name not in HEARTBEATS:
+        if name not in PATCHES:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec and spec.loader:
-            self.original = spec.loader
-            spec.loader = self
+        assert spec
+        assert spec.origin
+        spec.loader = _PatchingLoader(name, spec.origin)
         return spec
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self.original.create_module(spec)
 
+class _PatchingLoader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
-        importlib.machinery.SourceFileLoader(module.__name__, str(module.__file__)).exec_module(module)
-        owner, method = HEARTBEATS[module.__name__]
-        assert callable(getattr(getattr(module, owner), method))
-        setattr(getattr(module, owner), method, _wait_for_silence(f"_{owner}__last_heartbeat_time"))
+        super().exec_module(module)
+        PATCHES[module.__name__](module)
 
 
 if clock := os.environ.get("WEATHER_TEST_CLOCK"):
-    sys.meta_path.insert(0, _Heartbeats())
+    sys.meta_path.insert(0, _Patching())
     follow(Path(clock))
