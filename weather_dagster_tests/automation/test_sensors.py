@@ -214,4 +214,3 @@ def test_a_dbt_build_by_hand_leaves_no_load_waiting_and_one_that_was_cut_off_doe
     assert isinstance(home.tick("refresh_waiting_loads"), dg.RunRequest)
     subprocess.run(build, check=True, capture_output=True)
     assert home.tick("refresh_waiting_loads") == "no load waits", "an old hour is taken on too"
-    assert home.definitions.resolve_job_def("refresh_models")
