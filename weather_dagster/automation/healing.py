@@ -195,7 +195,7 @@ def plan_healing(
         tries: earlier healing runs that have ended and whose hours reach into the look-back.
     """
     if holes.hours is None:
-        return Healing(None, "the grid has no hour yet", ())
+        return Healing(None, "no hour of the grid is over yet", ())
     offered = [dataset for dataset in datasets if api.offers(dataset)]
     histories = _histories(holes.open, tries)
     given_up = {hole: tried for hole, tried in histories.items() if len(tried) >= MAX_TRIES}
@@ -205,8 +205,10 @@ def plan_healing(
         run, why_not = _next_run(due, api, offered, locations, now)
     elif len(given_up) < len(histories):
         why_not = f"{len(histories) - len(given_up):,} missing place-hours wait for their next try"
+    elif given_up or holes.lost:
+        why_not = f"{len(given_up):,} place-hours are given up, {len(holes.lost):,} are lost; nothing else is missing"
     else:
-        why_not = f"nothing is missing that can be filled; {len(given_up) + len(holes.lost):,} place-hours are given up"
+        why_not = "nothing is missing"
     waits = {hole.dataset for hole in due} if due and run is None else set()
     reports = tuple(
         _report(dataset, holes.hours, given_up, holes.lost, why_not if dataset.name in waits else "", api, now)

@@ -71,7 +71,10 @@ def _wait_in_real_time(module: Any) -> None:
     """For gRPC, whose core compares the deadlines that its Python part makes with the real clock."""
     import time_machine
 
-    module.time = SimpleNamespace(**{**vars(time), "time": time_machine.escape_hatch.time.time})
+    real = SimpleNamespace(**{**vars(time), "time": time_machine.escape_hatch.time.time})
+    module.time = real
+    if core := getattr(module, "cygrpc", None):
+        core.time = real
 
 
 PATCHES: dict[str, Callable[[Any], None]] = {
