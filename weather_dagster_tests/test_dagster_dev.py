@@ -14,6 +14,7 @@ import duckdb
 import httpx
 import pytest
 
+from weather_dagster.automation.local_run import WORKSPACE_FILE
 from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
 from weather_dagster_tests.conftest import BIN, KEY, free_port, without_settings
@@ -127,9 +128,22 @@ INGESTED = floor_hour(utc_now()) - timedelta(hours=90)
 """An hour that `weather ingest` lands before Dagster is up."""
 
 
+def switch_off(environment: dict[str, str], kind: str, name: str) -> None:
+    """Switch a schedule or sensor off, so that the tests here see their own runs alone."""
+    home = Path(environment["WEATHER_HOME"]) / "simulator" / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        [BIN / "dagster", kind, "stop", name, "-w", WORKSPACE_FILE, "-l", "weather"],
+        env={**environment, "DAGSTER_HOME": str(home)}, check=True, capture_output=True,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def dagster(environment: dict[str, str]) -> Iterator[Dagster]:
     """`weather dev` on a free port, over a home in which only the ingestor ran; stopped as a person stops it."""
+    switch_off(environment, "schedule", "hourly_weather")
+    switch_off(environment, "sensor", "heal_missing_hours")
+    switch_off(environment, "sensor", "refresh_waiting_loads")
     hour = format_hour(INGESTED)
     subprocess.run([BIN / "weather", "ingest", "--from", hour, "--to", hour], env=environment, check=True)
     assert query(environment, "select count(*) from bronze.observations") == [(PLACES,)]

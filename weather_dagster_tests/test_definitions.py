@@ -114,6 +114,12 @@ def test_the_job_is_the_whole_way(clean_environment: Path) -> None:
     assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == ASSETS
 
 
+def test_refreshing_the_models_is_the_way_without_bronze(clean_environment: Path) -> None:
+    job = build_definitions(Settings.load()).resolve_job_def("refresh_models")
+    keys = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    assert keys == {asset for asset in ASSETS if not asset.startswith("bronze/")}
+
+
 def test_every_environment_is_in_the_swap_table() -> None:
     assert set(ENVIRONMENTS) == set(EnvironmentName)
 

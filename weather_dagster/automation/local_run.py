@@ -81,7 +81,11 @@ def release_dead_runs(instance: DagsterInstance) -> None:
     A killed process cannot give back its slot in the pool, and every later run would wait for it for ever.
     """
     for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)):
-        if not _is_alive(instance, run.run_id):
+        if _is_alive(instance, run.run_id):
+            continue
+        # Its process may have ended well since the runs were listed.
+        now = instance.get_run_by_id(run.run_id)
+        if now and now.status in IN_PROGRESS:
             instance.report_run_failed(run, "The process of this run is gone; run the same range again to complete it.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 

@@ -26,6 +26,7 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from pydantic import Field
 
+from weather_dagster.alerts.book import open_book
 from weather_dagster.datasets import DATASETS
 from weather_dagster.dbt_command import DBT_DIR
 from weather_dagster.failures import failing_clearly
@@ -176,14 +177,17 @@ class RetentionConfig(dg.Config):
 @dg.op(pool=POOL, description="Forget what is old and superseded, in Dagster's storage, the store and on disk.")
 def prune(context: dg.OpExecutionContext, config: RetentionConfig, warehouse: DuckDBWarehouseResource) -> None:
     """Prune everything, and put what went into the run's log."""
-    now = utc_now()
+    settings, now = Settings.load(), utc_now()
     runs_before = now - timedelta(days=config.run_days)
     with failing_clearly():
         pruned = prune_runs(context.instance, runs_before, dry_run=config.dry_run)
         with warehouse.warehouse() as store:
             versions = prune_versions(store, now - timedelta(days=config.version_days), dry_run=config.dry_run)
-        leftovers = (*(DBT_DIR / "target").glob("dbt_models-*"), *(Settings.load().home / "logs").glob("*.log"))
+        leftovers = (*(DBT_DIR / "target").glob("dbt_models-*"), *(settings.home / "logs").glob("*.log"))
         files = prune_files(leftovers, runs_before, dry_run=config.dry_run)
+        if not config.dry_run:
+            with open_book(settings.alerts_path) as book:
+                book.prune(runs_before)
     context.add_output_metadata({**asdict(pruned), "versions": versions, "files": files})
 
 
@@ -191,3 +195,14 @@ def prune(context: dg.OpExecutionContext, config: RetentionConfig, warehouse: Du
 def retention() -> None:
     """The job that the schedule starts every night."""
     prune()
+
+
+retention_schedule = dg.ScheduleDefinition(
+    name="retention",
+    job=retention,
+    cron_schedule="35 3 * * *",
+    execution_timezone="UTC",
+    run_config={"ops": {"prune": {"config": {"dry_run": False}}}},
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every night.",
+)

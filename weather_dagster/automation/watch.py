@@ -1,9 +1,9 @@
-"""What the alert sensor looks at: runs that ended and their checks, the budget, and whether automation is on.
+"""What the alert sensor looks at: runs that ended with their checks, freshness, the budget, whether automation is on.
 
 Each look becomes a ``Report``; what is new in it and who hears of it is the alert book's business.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -12,8 +12,14 @@ from dagster import DagsterEventType, DagsterInstance
 from pydantic import BaseModel
 
 from weather_dagster.alerts.reports import Problem, Report, Severity
+from weather_dagster.assets.bronze import bronze_key
+from weather_dagster.checks.freshness import FRESHNESS
+from weather_dagster.datasets import DATASETS
 from weather_dagster.hours import HourRange, floor_hour, parse_hour
+from weather_dagster.locations import Location
 from weather_dagster.partitions import hours_of_run
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.ledger import Spent
 from weather_dagster.weather_api.service import Window
 
@@ -29,9 +35,19 @@ SETTLED = timedelta(minutes=10)
 healing come first."""
 LONGEST_GAP = timedelta(minutes=5)
 """Between two ticks; after a longer one the sensor counts as having slept."""
-FRESHNESS_CHECKS = ("fetched_recently", "weather_recently")
+FRESHNESS_CHECKS = sorted({name for checks in FRESHNESS.values() for name in checks})
+SHOWN_EVERY = timedelta(hours=1)
+"""How often the UI is told of freshness that has not changed."""
 ON_BY_DEFAULT = ("hourly_weather", "heal_missing_hours", "refresh_waiting_loads")
 """The schedule and the sensors that a person may stop and forget."""
+
+
+class Shown(BaseModel):
+    """What the UI shows of a freshness check."""
+
+    passed: bool
+    severity: str
+    at: datetime
 
 
 class Cursor(BaseModel):
@@ -41,6 +57,8 @@ class Cursor(BaseModel):
     """The newest storage id seen, by kind of ending."""
     ticked_at: datetime
     awake_since: datetime
+    freshness: dict[str, Shown] = {}
+    """What the UI was last told of each freshness check."""
 
     @classmethod
     def start(cls, instance: DagsterInstance, now: datetime) -> "Cursor":
@@ -189,6 +207,42 @@ def _rows_by_place(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, str]:
                     told = ", ".join(f"{name} {each}" for name, each in data.items() if name != "place")
                     rows.setdefault(str(data["place"]), told)
     return rows
+
+
+def freshness(
+    store: DuckDBWarehouse, api: WeatherApi, locations: Sequence[Location], now: datetime
+) -> list[dg.AssetCheckEvaluation]:
+    """The freshness checks, which must be looked at also when no run comes."""
+    evaluations = []
+    for dataset in DATASETS.values():
+        watched = locations if api.offers(dataset) else ()
+        for name, check in FRESHNESS[dataset.name].items():
+            outcome = check(store, dataset, watched, now)
+            evaluations.append(
+                dg.AssetCheckEvaluation(
+                    asset_key=bronze_key(dataset),
+                    check_name=name,
+                    passed=outcome.passed,
+                    severity=outcome.severity,
+                    description=outcome.description,
+                    metadata=outcome.metadata,
+                )
+            )
+    return evaluations
+
+
+def news_for_the_ui(
+    evaluations: Iterable[dg.AssetCheckEvaluation], cursor: Cursor, now: datetime
+) -> tuple[list[dg.AssetCheckEvaluation], Cursor]:
+    """Those that differ from what the UI shows, or that it has shown for long, and the cursor behind them."""
+    news, shown = [], dict(cursor.freshness)
+    for evaluation in evaluations:
+        key = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
+        before, state = shown.get(key), (evaluation.passed, evaluation.severity.value)
+        if before is None or (before.passed, before.severity) != state or now - before.at >= SHOWN_EVERY:
+            news.append(evaluation)
+            shown[key] = Shown(passed=evaluation.passed, severity=evaluation.severity.value, at=now)
+    return news, cursor.model_copy(update={"freshness": shown})
 
 
 def budget_reports(spent: Iterable[tuple[str, Spent]], now: datetime) -> list[Report]:

@@ -20,7 +20,7 @@ from weather_dagster.errors import ConfigurationError, MalformedAnswer, Provider
 from weather_dagster.hours import HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.locations import Location
 from weather_dagster.settings import Settings
-from weather_dagster.weather_api.endpoints import ApiCall, group_loads
+from weather_dagster.weather_api.endpoints import ApiCall, group_loads, route
 from weather_dagster.weather_api.ledger import LandedCall, Ledger, Pause, Spent, open_ledger
 from weather_dagster.weather_api.openweather import Price
 from weather_dagster.weather_api.plan import Need, Plan, owners, plan_range, require_budget
@@ -113,6 +113,11 @@ class WeatherApi:
     def offers(self, dataset: Dataset) -> bool:
         """Whether any provider has an endpoint for ``dataset``."""
         return any(endpoint.dataset is dataset for endpoint in owners(self._providers))
+
+    def not_served(self, dataset: Dataset, hours: HourRange) -> list[HourRange]:
+        """The hours among these that no endpoint serves now."""
+        _, not_served = route(list(owners(self._providers)), dataset, hours, now=self._clock())
+        return not_served
 
     def plan(self, dataset: Dataset, locations: Sequence[Location], hours: HourRange) -> Plan:
         """Who is asked for which hours, before anything is done about it.

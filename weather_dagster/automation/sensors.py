@@ -1,0 +1,252 @@
+"""The sensors that keep the store whole: missing hours are asked for again, waiting loads are refined."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+from dagster import DagsterInstance
+
+from weather_dagster.alerts.book import open_book
+from weather_dagster.assets.bronze import bronze_key
+from weather_dagster.automation.healing import BACK_OFF, Healing, Try, find_holes, hours_to_heal, plan_healing
+from weather_dagster.automation.jobs import DATA_JOBS, hourly_weather, refresh_models
+from weather_dagster.automation.local_run import release_dead_runs
+from weather_dagster.automation.schedules import TRIGGER_TAG
+from weather_dagster.automation.watch import (
+    Cursor,
+    automation_reports,
+    budget_reports,
+    check_report,
+    freshness,
+    news_for_the_ui,
+    run_reports,
+)
+from weather_dagster.automation.watermarks import waiting_load
+from weather_dagster.datasets import DATASETS
+from weather_dagster.errors import WarehouseError
+from weather_dagster.hours import utc_now
+from weather_dagster.locations import load_locations
+from weather_dagster.partitions import hours_of_run, range_tags
+from weather_dagster.settings import Settings
+from weather_dagster.warehouse.duckdb import open_warehouse
+from weather_dagster.weather_api.api import WeatherApi
+
+HEALING_TAG = "weather/healing"
+LOAD_TAG = "weather/load"
+"""The newest load that a run of ``refresh_models`` was started for."""
+INTERVAL_SECONDS = 60
+ALERT_INTERVAL_SECONDS = 30
+DELIVERY_SECONDS = 20
+"""Of a tick, which Dagster ends after a minute."""
+LOCK_TIMEOUT = timedelta(seconds=2)
+"""A sensor waits only so long for the store; it looks again in a minute."""
+MAX_RUNS = 1000
+"""So many earlier runs are looked at; within the look-back there are far fewer."""
+IN_FLIGHT = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """A run of the past, as Dagster keeps it."""
+
+    run: dg.DagsterRun
+    ended_at: datetime
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it did all it had to."""
+        return self.run.status is dg.DagsterRunStatus.SUCCESS
+
+
+def healing_sensor(downstream: Iterable[dg.AssetKey]) -> dg.SensorDefinition:
+    """The sensor that asks for missing hours again.
+
+    Args:
+        downstream: what runs with bronze whatever is asked for.
+    """
+    follow = sorted(downstream)
+
+    @dg.sensor(
+        name="heal_missing_hours",
+        job=hourly_weather,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for the place-hours of the last days that bronze lacks, as few runs over ranges of hours; "
+        "one at a time, newest first, within what the schedule leaves of the budget.",
+    )
+    def heal_missing_hours(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        instance = context.instance
+        release_dead_runs(instance)
+        if reason := busy(instance):
+            return dg.SkipReason(reason)
+        now = utc_now()
+        try:
+            healing = look_for_holes(instance, Settings.load(), now)
+        except WarehouseError as error:
+            return dg.SkipReason(str(error))
+        if healing.run is None:
+            return dg.SkipReason(healing.why_not)
+        run = healing.run
+        earlier = _ended(instance, {HEALING_TAG: "true"}, limit=1)
+        return dg.RunRequest(
+            # Differs from try to try, and is the same again when this tick is repeated after a crash.
+            run_key=f"{run.hours} after {earlier[0].run.run_id if earlier else 'none'}",
+            asset_selection=[*map(bronze_key, run.datasets), *follow],
+            run_config={"resources": {"places": {"config": {"ids": list(run.places)}}}},
+            tags={**range_tags(run.hours), TRIGGER_TAG: "healing", HEALING_TAG: "true"},
+        )
+
+    return heal_missing_hours
+
+
+def refresh_sensor() -> dg.SensorDefinition:
+    """The sensor that lets dbt take on what landed without it."""
+
+    @dg.sensor(
+        name="refresh_waiting_loads",
+        job=refresh_models,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Refreshes silver and gold when bronze holds loads that no dbt run has seen, such as those of "
+        "`weather ingest`.",
+    )
+    def refresh_waiting_loads(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        instance = context.instance
+        if reason := busy(instance):
+            return dg.SkipReason(reason)
+        path = Settings.load().duckdb_path
+        if not path.exists():
+            return dg.SkipReason(f"there is no store at {path} yet")
+        try:
+            with open_warehouse(path, read_only=True, lock_timeout=LOCK_TIMEOUT) as store:
+                load = waiting_load(store)
+        except WarehouseError as error:
+            return dg.SkipReason(str(error))
+        if load is None:
+            return dg.SkipReason("no load waits")
+        earlier = _ended(instance, {LOAD_TAG: str(load)}, limit=len(BACK_OFF))
+        if earlier:
+            due_at = earlier[0].ended_at + BACK_OFF[min(len(earlier), len(BACK_OFF) - 1)]
+            if utc_now() < due_at:
+                return dg.SkipReason(
+                    f"load {load} still waits after run {earlier[0].run.run_id}; the next try is at "
+                    f"{due_at:%Y-%m-%dT%H:%M:%SZ}"
+                )
+        return dg.RunRequest(
+            run_key=f"load {load} after {earlier[0].run.run_id if earlier else 'none'}",
+            tags={TRIGGER_TAG: "refresh", LOAD_TAG: str(load)},
+        )
+
+    return refresh_waiting_loads
+
+
+def alert_sensor() -> dg.SensorDefinition:
+    """The sensor that tells people what is wrong."""
+
+    @dg.sensor(
+        name="alerts",
+        minimum_interval_seconds=ALERT_INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells people once of failed checks and runs, of data that grows old, of hours given up, of a "
+        "budget near its end and of automation that was stopped; and once more when it is over.",
+    )
+    def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        # Here, not above: Apprise is slow to import, and the code location has to load fast.
+        from weather_dagster.alerts.delivery import deliver, log, read_targets
+
+        instance, settings, now = context.instance, Settings.load(), utc_now()
+        targets = read_targets(settings.weather_alert_urls)
+        cursor = Cursor.model_validate_json(context.cursor) if context.cursor else Cursor.start(instance, now)
+        reports, cursor = run_reports(instance, cursor.ticked(now))
+        api = WeatherApi.from_settings(settings)
+        reports += budget_reports(api.spent(), now)
+        reports += automation_reports(instance, now)
+        shown: list[dg.AssetCheckEvaluation] = []
+        # Read by both; a store that a run holds is looked at the next time.
+        with suppress(WarehouseError):
+            reports += look_for_holes(instance, settings, now).reports
+            with open_warehouse(settings.duckdb_path, read_only=True, lock_timeout=LOCK_TIMEOUT) as store:
+                evaluations = freshness(store, api, load_locations(settings.locations_path), now)
+            if cursor.settled:
+                reports += [check_report(evaluation, None, now) for evaluation in evaluations]
+            shown, cursor = news_for_the_ui(evaluations, cursor, now)
+        with open_book(settings.alerts_path) as book:
+            book.apply(reports, now)
+            window = timedelta(minutes=settings.weather_alert_window_minutes)
+            routes = [(target.key, target.severity) for target in targets]
+            messages = book.compose(routes, window, settings.weather_ui_url, now)
+            log(messages)
+            deliver(book, targets, now, seconds=DELIVERY_SECONDS)
+        return dg.SensorResult(
+            cursor=cursor.model_dump_json(),
+            asset_events=shown,
+            skip_reason=f"{len(reports)} looks, {len(messages)} messages",
+        )
+
+    return alerts
+
+
+def look_for_holes(instance: DagsterInstance, settings: Settings, now: datetime) -> Healing:
+    """What is missing in the store, the run that is due for it, and the reports for the alerts.
+
+    Raises:
+        WarehouseError: the store is held by another process.
+        ConfigurationError: settings or the file of places are wrong.
+    """
+    api = WeatherApi.from_settings(settings)
+    locations = load_locations(settings.locations_path)
+    datasets = DATASETS.values()
+    path = settings.duckdb_path
+    if path.exists():
+        with open_warehouse(path, read_only=True, lock_timeout=LOCK_TIMEOUT) as store:
+            holes = find_holes(store, api, datasets, locations, now, start_hour=settings.start_hour)
+    else:
+        holes = find_holes(None, api, datasets, locations, now, start_hour=settings.start_hour)
+    tries = healing_tries(instance, settings.start_hour, now) if holes.open else []
+    return plan_healing(holes, api, datasets, locations, tries, now)
+
+
+def healing_tries(instance: DagsterInstance, start_hour: datetime, now: datetime) -> list[Try]:
+    """The healing runs that have ended and whose hours reach into the look-back."""
+    looked_at = hours_to_heal(start_hour, now)
+    tries = []
+    for ended in _ended(instance, {HEALING_TAG: "true"}, limit=MAX_RUNS):
+        run = ended.run
+        hours = hours_of_run(run.tags)
+        if looked_at is None or hours is None or hours.last < looked_at.first:
+            continue
+        selection = run.asset_selection or frozenset()
+        config: Any = run.run_config
+        places = config.get("resources", {}).get("places", {}).get("config", {}).get("ids", [])
+        datasets = frozenset(name for name, dataset in DATASETS.items() if bronze_key(dataset) in selection)
+        tries.append(Try(hours, datasets, frozenset(places), ended.ended_at, ended.succeeded))
+    return tries
+
+
+def busy(instance: DagsterInstance) -> str:
+    """Which run writes the store now or will soon; empty when none does."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT)):
+        if run.job_name in DATA_JOBS:
+            return f"run {run.run_id} of {run.job_name} is {run.status.value.lower()}"
+    return ""
+
+
+def _ended(instance: DagsterInstance, tags: dict[str, str], *, limit: int) -> Sequence[EndedRun]:
+    """Runs with these tags that have ended, the newest first."""
+    return [
+        EndedRun(
+            record.dagster_run,
+            datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp,
+        )
+        for record in instance.get_run_records(dg.RunsFilter(tags=tags, statuses=ENDED), limit=limit)
+    ]
