@@ -15,7 +15,7 @@ from weather_dagster.checks.bronze import bronze_checks
 from weather_dagster.dbt_project import load_dbt_project
 from weather_dagster.environments import resources_for
 from weather_dagster.partitions import hourly_grid
-from weather_dagster.settings import Settings
+from weather_dagster.settings import LogFormat, Settings
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -29,6 +29,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         asset_checks=bronze_checks(grid),
         jobs=[hourly_weather],
         resources={**resources_for(settings, project), **(overrides or {})},
+        loggers={"console": dg.json_console_logger} if settings.weather_log_format is LogFormat.JSON else None,
         # One process a run: DuckDB has one writer, and each process of a step would import everything again.
         executor=dg.in_process_executor,
     )
