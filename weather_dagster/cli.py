@@ -1,6 +1,5 @@
 """``weather ...``: parses, calls, prints. Dagster is imported by the commands that run it, and by no other."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +18,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from weather_dagster import locations_command
+from weather_dagster import locations_command, logs, status_command
+from weather_dagster.alerts_command import alerts
 from weather_dagster.errors import HourNotServed, ProviderError, WarehouseError, WeatherError
 from weather_dagster.hours import HOUR, HourRange, floor_hour, parse_hour, require_in_grid, utc_now
 from weather_dagster.quarantine_command import quarantine
-from weather_dagster.settings import ProviderName, Settings
+from weather_dagster.settings import LogFormat, ProviderName, Settings
 
 if TYPE_CHECKING:
     from weather_dagster.datasets import Dataset
@@ -53,6 +53,9 @@ def connect(settings: Settings) -> Iterator["Ask"]:
 
 app.add_typer(locations_command.create_app(connect), name="locations")
 app.add_typer(quarantine, name="quarantine")
+app.add_typer(alerts, name="alerts")
+app.command()(status_command.status)
+app.command()(status_command.metrics)
 
 INTERRUPTED = 130
 """Exit code that Typer gives to Ctrl-C."""
@@ -76,13 +79,10 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
 def main() -> None:
     """Entry point of ``weather``: a mistake of the user's ends in one message and exit code 1."""
-    handler = logging.StreamHandler()
-    # On the handler: Dagster's loggers have a level of their own and hand lower records up all the same.
-    handler.setLevel(logging.WARNING)
-    logging.basicConfig(format="%(levelname)s %(message)s", handlers=[handler])
     # For Dagster, which reads secrets from the environment alone.
     load_dotenv(".env")
     try:
+        logs.configure(as_json=os.environ.get("WEATHER_LOG_FORMAT") == LogFormat.JSON)
         app()
     except WeatherError as error:
         err.print("[bold red]Error:[/]", escape(str(error)), highlight=False, soft_wrap=True)
@@ -250,9 +250,11 @@ def dev(port: Port = 3000, host: Host = "127.0.0.1") -> None:
     """Open the Dagster UI with daemon: `dagster dev` in the home of the configured provider."""
     from weather_dagster.automation.local_run import WORKSPACE_FILE, prepare_dagster_home
 
-    prepare_dagster_home(Settings.load())
+    settings = Settings.load()
+    prepare_dagster_home(settings)
+    form = "json" if settings.weather_log_format is LogFormat.JSON else "colored"
     dagster = str(Path(sys.executable).with_name("dagster"))
-    arguments = [dagster, "dev", "-w", str(WORKSPACE_FILE), "--host", host, "--port", str(port)]
+    arguments = [dagster, "dev", "-w", str(WORKSPACE_FILE), "--log-format", form, "--host", host, "--port", str(port)]
     if sys.platform == "win32":
         import subprocess
 

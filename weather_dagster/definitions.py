@@ -18,7 +18,7 @@ from weather_dagster.checks.definitions import asset_checks
 from weather_dagster.dbt_project import load_dbt_project
 from weather_dagster.environments import resources_for
 from weather_dagster.partitions import hourly_grid
-from weather_dagster.settings import ProviderName, Settings
+from weather_dagster.settings import LogFormat, ProviderName, Settings
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -39,6 +39,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         if is_automated
         else [],
         resources={**resources_for(settings, project), **(overrides or {})},
+        loggers={"console": dg.json_console_logger} if settings.weather_log_format is LogFormat.JSON else None,
         # One process a run: DuckDB has one writer, and each process of a step would import everything again.
         executor=dg.in_process_executor,
     )

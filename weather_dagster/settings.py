@@ -39,6 +39,13 @@ class EnvironmentName(StrEnum):
     LOCAL = "local"
 
 
+class LogFormat(StrEnum):
+    """Forms of log lines, as in WEATHER_LOG_FORMAT."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def realm(provider: str) -> str:
     """Which data a provider's rows may lie beside: ``simulator``, ``recorded`` or ``live``."""
     return provider if provider in (ProviderName.SIMULATOR, ProviderName.RECORDED) else "live"
@@ -62,6 +69,7 @@ class Settings(BaseSettings):
     weather_home: Path = Path(".weather")
     weather_duckdb_path: Path | None = None
     weather_start_hour: Annotated[datetime | None, NoDecode] = None
+    weather_log_format: LogFormat = LogFormat.TEXT
     weather_alert_urls: SecretStr | None = None
     weather_alert_window_minutes: Annotated[int, Field(ge=1)] = 360
     weather_ui_url: str = "http://127.0.0.1:3000"
@@ -71,13 +79,14 @@ class Settings(BaseSettings):
     openweather_one_call_per_day: Annotated[int, Field(ge=1)] = 1000
     open_meteo_base_url: str | None = None
 
-    @field_validator("weather_env", "weather_provider", "weather_history_provider", mode="before")
+    @field_validator("weather_env", "weather_provider", "weather_history_provider", "weather_log_format", mode="before")
     @classmethod
     def _know_name(cls, value: Any, info: ValidationInfo) -> Any:
         names: type[StrEnum] = {
             "weather_env": EnvironmentName,
             "weather_provider": ProviderName,
             "weather_history_provider": HistoryProviderName,
+            "weather_log_format": LogFormat,
         }[str(info.field_name)]
         if isinstance(value, str) and value not in list(names):
             raise ConfigurationError(f"{str(info.field_name).upper()} is {value!r}; known names: {', '.join(names)}")

@@ -167,6 +167,14 @@ class WeatherApi:
                 ]
         return told
 
+    def outcomes(self) -> list[tuple[str, str, str, int]]:
+        """Ended calls by provider, product and how they ended."""
+        told = []
+        for provider in self._providers:
+            with open_ledger(provider.service) as ledger:
+                told += [(provider.name, *counted) for counted in ledger.outcomes()]
+        return told
+
     def blocks(self) -> dict[str, Pause]:
         """The providers that have closed their door on us, and until when."""
         told = {}

@@ -253,6 +253,14 @@ class Ledger:
         )
         return [calls for (calls,) in rows]
 
+    def outcomes(self) -> list[tuple[str, str, int]]:
+        """How many ended calls of this account each product has, by how they ended."""
+        return self._rows(
+            "select product, outcome, count(*) from calls where provider = ? and account = ? and outcome is not null "
+            "group by product, outcome order by product, outcome",
+            [self._service.name, self._account],
+        )
+
     def last_success(self) -> datetime | None:
         """When this account was last answered well."""
         ((asked_at,),) = self._rows(
