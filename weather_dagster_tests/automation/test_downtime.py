@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from weather_dagster.hours import HourRange, floor_hour, format_hour
+from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
 from weather_dagster_tests.clock import Clock
 from weather_dagster_tests.conftest import BIN, free_port, without_settings

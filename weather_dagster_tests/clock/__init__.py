@@ -6,11 +6,12 @@
     clock.run_at(60)                  # an hour a minute, until run_at(1)
     clock.now()                       # what the processes take for now
 
-The test's own process keeps the real time, and so does gRPC, whose core knows no other. Jump while the processes are down or no run is in flight: Dagster would take
-a run that starts at one time and goes on 30 hours later for one that hangs. The clock may not lie behind the real one: the
-start of a process, by which a live run is told from a dead one, is real too. Sleeping and waiting stay real, so that at
-60 a daemon that looks every 30 seconds looks twice a second. `start_timeout_seconds` and `max_runtime_seconds` of run
-monitoring count by this clock too: at 60 a run may take three real seconds to start.
+The test's own process keeps the real time, and so does gRPC, whose core knows no other. Jump while the processes
+are down or no run is in flight: Dagster would take a run that starts at one time and goes on 30 hours later for one
+that hangs. The clock may not lie behind the real one: the start of a process, by which a live run is told from a
+dead one, is real too. Sleeping and waiting stay real, so that at 60 a daemon that looks every 30 seconds looks
+twice a second. `start_timeout_seconds` and `max_runtime_seconds` of run monitoring count by this clock too: at 60 a
+run may take three real seconds to start.
 """
 
 import json
