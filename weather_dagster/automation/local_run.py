@@ -30,6 +30,10 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
+CLOCK_SKEW_SECONDS = 60
+"""The start of a process is known to a second at best, and a clock may have been set since."""
+
+
 class RunFailed(WeatherError):
     """A run of the job failed; the text gives each failed step's own message."""
 
@@ -98,7 +102,7 @@ def _is_alive(instance: DagsterInstance, run_id: str) -> bool:
         if pid is not None:
             try:
                 process = psutil.Process(int(str(pid.value)))
-                started_it = process.create_time() <= record.event_log_entry.timestamp
+                started_it = process.create_time() <= record.event_log_entry.timestamp + CLOCK_SKEW_SECONDS
                 return started_it and process.status() != psutil.STATUS_ZOMBIE
             except psutil.NoSuchProcess:
                 return False

@@ -5,14 +5,14 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from weather_dagster.hours import HourRange, floor_hour, format_hour
+from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
 from weather_dagster_tests.clock import Clock
 from weather_dagster_tests.conftest import BIN, free_port, without_settings
@@ -20,7 +20,7 @@ from weather_dagster_tests.test_dagster_dev import query, wait_for
 
 pytestmark = pytest.mark.integration
 
-START = datetime(2026, 11, 24, 12, tzinfo=UTC)
+START = floor_hour(utc_now()) + HOUR
 DOWN = timedelta(hours=30)
 PLACES = 10
 STATEMENTS_OF_ORIGIN = ("load_id", "ingested_at_utc", "run_id")

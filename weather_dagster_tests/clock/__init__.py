@@ -1,15 +1,17 @@
 """A clock that a test sets for whole process trees: `weather dev` with its daemon, code servers, runs and dbt.
 
-    clock = Clock(tmp_path / "clock.json", at=datetime(2026, 11, 24, 12, tzinfo=UTC))
+    clock = Clock(tmp_path / "clock.json", at=utc_now() + timedelta(hours=1))
     process = subprocess.Popen([BIN / "weather", "dev"], env={**environment, **clock.environment})
     clock.jump(timedelta(hours=30))   # all processes follow within a fifth of a second
     clock.run_at(60)                  # an hour a minute, until run_at(1)
     clock.now()                       # what the processes take for now
 
-The test's own process keeps the real time. Jump while the processes are down or no run is in flight: Dagster would take
-a run that starts at one time and goes on 30 hours later for one that hangs. Sleeping and waiting stay real, so that at
-60 a daemon that looks every 30 seconds looks twice a second. `start_timeout_seconds` and `max_runtime_seconds` of run
-monitoring count by this clock too: at 60 a run may take three real seconds to start.
+The test's own process keeps the real time, and so does gRPC, whose core knows no other. Jump while the processes
+are down or no run is in flight: Dagster would take a run that starts at one time and goes on 30 hours later for one
+that hangs. The clock may not lie behind the real one: the start of a process, by which a live run is told from a
+dead one, is real too. Sleeping and waiting stay real, so that at 60 a daemon that looks every 30 seconds looks
+twice a second. `start_timeout_seconds` and `max_runtime_seconds` of run monitoring count by this clock too: at 60 a
+run may take three real seconds to start.
 """
 
 import json
@@ -26,10 +28,8 @@ class Clock:
 
     def __init__(self, file: Path, at: datetime | None = None, *, speed: float = 1) -> None:
         self._file = file
-        self._at = (at or datetime.now(UTC)).timestamp()
-        self._since = time.time()
         self._speed = speed
-        self._write()
+        self.set(at or datetime.now(UTC))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -47,11 +47,17 @@ class Clock:
         return datetime.fromtimestamp(self._at + (time.time() - self._since) * self._speed, UTC)
 
     def jump(self, by: timedelta) -> None:
-        """Put the clock forward, or back."""
+        """Put the clock forward."""
         self.set(self.now() + by)
 
     def set(self, at: datetime) -> None:
-        """Put the clock to an instant."""
+        """Put the clock to an instant, not behind the real time.
+
+        Raises:
+            ValueError: it is.
+        """
+        if at.timestamp() < time.time() - 1:
+            raise ValueError(f"{at} lies behind the real time")
         self._at, self._since = at.timestamp(), time.time()
         self._write()
 
