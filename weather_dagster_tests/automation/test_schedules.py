@@ -48,11 +48,12 @@ def test_a_grid_that_has_not_begun_is_waited_for(clean_environment: Path) -> Non
 def test_automation_runs_by_itself_from_the_first_start(clean_environment: Path) -> None:
     repository = build_definitions(Settings.load()).get_repository_def()
     assert {s.name: s.default_status for s in repository.schedule_defs} == {
-        "hourly_weather": dg.DefaultScheduleStatus.RUNNING
+        "hourly_weather": dg.DefaultScheduleStatus.RUNNING,
+        "retention": dg.DefaultScheduleStatus.RUNNING,
     }
     running = {s.name for s in repository.sensor_defs if s.default_status is dg.DefaultSensorStatus.RUNNING}
-    assert running >= {"heal_missing_hours", "refresh_waiting_loads"}
-    (schedule,) = repository.schedule_defs
+    assert running == {"heal_missing_hours", "refresh_waiting_loads", "alerts"}
+    schedule = repository.get_schedule_def("hourly_weather")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("5 * * * *", "UTC")
 
 
