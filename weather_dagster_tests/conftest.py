@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import uvicorn
-from coverage import Coverage
 from playwright.sync_api import Browser, Error, sync_playwright
 from starlette.types import ASGIApp
 
@@ -38,27 +37,17 @@ CHROMIUM_ARGUMENTS = [
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
-    """Parse the dbt project before there are workers: two of them would write one manifest at once.
-
-    And keep coverage of subprocesses from a worker, which pytest-cov measures; it sets it again for what a test starts.
-    """
+    """Parse the dbt project before there are workers: two of them would write one manifest at once."""
     # Dagster takes seconds to import, and only this needs it here.
     from weather_dagster.dbt_project import load_dbt_project
 
     load_dbt_project()
-    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let a worker be as the only process is.
-
-    What pytest-cov starts early would go on measuring where ``no_cover`` pauses the other; and the parent's readline
-    exports the size of a terminal, which Rich then takes for fixed.
-    """
+    """Let a worker be as the only process is: the parent's readline exports the size of a terminal, which Rich fixes."""
     if hasattr(config, "workerinput"):
         os.environ.pop("COLUMNS", None)
-        if early := Coverage.current():
-            early.stop()
 
 
 def without_settings() -> dict[str, str]:
