@@ -45,7 +45,7 @@ def pytest_xdist_setupnodes() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let a worker be as the only process is: the parent's readline exports the size of a terminal, which Rich fixes."""
+    """Let workers be as the only process is: the parent's readline exports a terminal's size, which Rich takes."""
     if hasattr(config, "workerinput"):
         os.environ.pop("COLUMNS", None)
 
