@@ -19,7 +19,7 @@ from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_
 from weather_dagster.partitions import partition_key
 from weather_dagster_tests.conftest import BIN, KEY, free_port, without_settings
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("dagster_dev")]
+pytestmark = pytest.mark.integration
 
 T = TypeVar("T")
 PLACES = 10
@@ -261,7 +261,9 @@ def test_a_backfill_of_48_hours_is_one_bronze_run_and_one_dbt_run(
         for check in node["assetChecksOrError"].get("checks", []):
             execution = check["executionForLatestMaterialization"]
             assert execution, f"{key}: {check['name']} was not evaluated"
-            assert execution["status"] == "SUCCEEDED", f"{key}: {check['name']} {execution}"
+            # The newest weather is here, but most of it was fetched long after its hour, and this check says so.
+            expected = "FAILED" if check["name"] == "fetched_recently" else "SUCCEEDED"
+            assert execution["status"] == expected, f"{key}: {check['name']} {execution}"
     ((rows,),) = query(
         environment,
         f"select count(*) from gold.hourly_weather where valid_hour_utc between '{hours.first}' and '{hours.last}'",

@@ -24,7 +24,7 @@ from weather_dagster.simulator.recorded import HOURS_FILE
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from weather_dagster_tests.conftest import BIN, without_settings
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("recorded_year")]
+pytestmark = pytest.mark.integration
 
 ZONE = ZoneInfo("America/New_York")
 IMPOSSIBLE_WIND = ("ewr", datetime(2013, 2, 12, 8, tzinfo=UTC))

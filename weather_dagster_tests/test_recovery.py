@@ -17,7 +17,7 @@ import pytest
 from weather_dagster.hours import floor_hour, format_hour, utc_now
 from weather_dagster_tests.conftest import BIN, without_settings
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("recovery")]
+pytestmark = pytest.mark.integration
 
 LAST = floor_hour(utc_now()) - timedelta(hours=5)
 RANGE = ("--from", format_hour(LAST - timedelta(hours=5)), "--to", format_hour(LAST))

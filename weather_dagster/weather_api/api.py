@@ -317,8 +317,6 @@ class WeatherApi:
                 async for answer in answers:
                     call, error = answer.call, answer.error
                     if error is None:
-                        if on_provider and answer.provider not in providers:
-                            on_provider(client.service.name, answer.provider)
                         try:
                             self._require_hour(call, answer.provider, is_own=call.endpoint.tells_hour)
                             is_own = True
@@ -329,6 +327,9 @@ class WeatherApi:
                                 if records.num_rows or rejected:
                                     fruitful.add(call.key)
                                 is_own &= all(r.reason is not RejectionReason.OUTSIDE_HOUR for r in rejected)
+                            # A body of another shape may be anybody's.
+                            if on_provider and answer.provider not in providers:
+                                on_provider(client.service.name, answer.provider)
                             providers.add(answer.provider)
                             self._require_hour(call, answer.provider, is_own=is_own)
                         except MalformedAnswer as malformed:

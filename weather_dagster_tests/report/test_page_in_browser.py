@@ -14,7 +14,7 @@ from weather_dagster.report.page import write_report
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.report.conftest import EMPTY_PLACE, HOSTILE_PLACE, NOW, WATCHED, GoldMaker
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("page_in_browser")]
+pytestmark = pytest.mark.integration
 
 PLACE_CHARTS = (
     "temperature",

@@ -13,7 +13,7 @@ from weather_dagster_tests.weather_dbt.bronze import land, place
 from weather_dagster_tests.weather_dbt.conftest import Dbt
 from weather_dagster_tests.weather_dbt.test_calculations import case
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("air_quality")]
+pytestmark = pytest.mark.integration
 
 DAY = datetime(2026, 6, 1, tzinfo=UTC)
 JUNE_1 = DAY.date()

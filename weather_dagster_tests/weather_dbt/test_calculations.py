@@ -16,7 +16,7 @@ from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.weather_dbt.bronze import land, place
 from weather_dagster_tests.weather_dbt.conftest import Dbt
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("calculations")]
+pytestmark = pytest.mark.integration
 
 CASES = Path(__file__).parents[1] / "cases"
 DAY = datetime(2026, 6, 1, tzinfo=UTC)

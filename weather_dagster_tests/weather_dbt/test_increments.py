@@ -21,7 +21,7 @@ from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from weather_dagster_tests.weather_dbt.bronze import land, place
 from weather_dagster_tests.weather_dbt.conftest import PROJECT, Dbt
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("increments")]
+pytestmark = pytest.mark.integration
 
 START = datetime(2026, 3, 18, tzinfo=UTC)
 GRID_HOURS = 21 * 24  # three weeks that hold clock changes of Europe and Lord Howe Island
