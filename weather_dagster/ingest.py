@@ -3,6 +3,7 @@
 The Dagster assets and the independent ingestor (``weather ingest``) both call ``land_range``.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from weather_dagster import logs
 from weather_dagster.datasets import Dataset
 from weather_dagster.errors import ConfigurationError, ProviderError, RangeIncomplete, WarehouseError
 from weather_dagster.hours import HourRange, utc_now
@@ -25,6 +27,8 @@ from weather_dagster.weather_api.plan import Plan
 OpenWarehouse = Callable[[], AbstractContextManager[DuckDBWarehouse]]
 
 MAX_CALLS_NAMED = 5
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -165,7 +169,10 @@ def land_range(
     landing.resumed = len(plan.landed)
     asked_at = time.perf_counter()
     providers: dict[str, None] = {}
-    with closing(api.fetch(plan, run_id=run_id, on_call=on_call, on_provider=meet, closed=closed)) as loads:
+    with (
+        logs.bound(run_id=run_id, dataset=dataset.name.value),
+        closing(api.fetch(plan, run_id=run_id, on_call=on_call, on_provider=meet, closed=closed)) as loads,
+    ):
         try:
             for fetched in loads:
                 fetched_at = time.perf_counter()
@@ -186,7 +193,29 @@ def land_range(
             _copy_calls(api, warehouse)
     if not (landing.failures or landing.stopped):
         api.finish(plan)
+    _summarize(landing, locations, run_id)
     return landing
+
+
+def _summarize(landing: Landing, locations: Sequence[Location], run_id: str) -> None:
+    """One line of the log over the whole range."""
+    told = {
+        "run_id": run_id,
+        "dataset": landing.dataset.name.value,
+        "hours": str(landing.hours),
+        "places": [location.id for location in locations],
+        "calls": landing.calls,
+        "calls_wasted": landing.wasted,
+        "rows_received": landing.rows_received,
+        "rows_added": landing.rows_added,
+        "quarantined": landing.quarantined,
+        "failures": len(landing.failures),
+    }
+    _logger.info(
+        "%s of %s: %d calls, %d rows received, %d added, %d quarantined",
+        landing.dataset.name, landing.hours, landing.calls, landing.rows_received, landing.rows_added,
+        landing.quarantined, extra=told,
+    )  # fmt: skip
 
 
 def _land(

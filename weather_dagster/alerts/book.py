@@ -438,9 +438,11 @@ def _is_of_earlier_hours(report: Report, alert: Alert) -> bool:
 
 
 def _is_muted(alert: Alert, alerts: Sequence[Alert]) -> bool:
-    """Whether people know of a cause that is as bad."""
+    """Whether people know of a cause: at the very place, or one that is as bad."""
     return any(
-        other.announced_at and not other.resolved_at and _rank(other.announced_severity) >= _rank(alert.severity)
+        other.announced_at
+        and not other.resolved_at
+        and (other.subject == alert.subject != "" or _rank(other.announced_severity) >= _rank(alert.severity))
         for other in alerts
         if any(other.matches(pattern) for pattern in alert.muted_by)
     )

@@ -42,4 +42,5 @@ class Report:
     explains: str = ""
     """What follows, for the message."""
     muted_by: tuple[str, ...] = ()
-    """Patterns of sources: as long as one of them is known to be as bad, this is what follows from it, and no news."""
+    """Patterns of sources: as long as people know of one of them, at the same place or as bad, this follows from it and
+    is no news."""

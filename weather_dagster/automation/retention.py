@@ -87,7 +87,8 @@ def prune_runs(instance: DagsterInstance, before: datetime, *, dry_run: bool) ->
         for run_id in old:
             instance.compute_log_manager.delete_logs(prefix=[run_id])
             if run_id not in needed:
-                instance.delete_run(run_id)
+                # Its events went above; Dagster's own call would open, and make, an event file for each.
+                instance.run_storage.delete_run(run_id)
         if isinstance(storage, SqliteEventLogStorage):
             _shrink(storage, forgotten=[run_id for run_id in old if run_id not in needed], emptied=sorted(needed))
     return Pruned(len(old) - len(needed), len(needed), len(old_events), len(old_checks))

@@ -244,3 +244,11 @@ def test_whatever_happens_each_episode_is_opened_and_ended_at_most_once_and_neve
 
 def _is_sound(alert: Alert) -> bool:
     return alert.opened_at <= alert.seen_at and (alert.resolved_at is None or alert.resolved_at >= alert.seen_at)
+
+
+def test_what_follows_at_the_place_of_a_known_cause_is_no_news_however_bad_it_gets(book):
+    late = {"source": "check x: weather_recently", "muted_by": ("check x: quarantine_share*",)}
+    tell(book, NOW, *warn("lyon"), source="check x: quarantine_share")
+    assert tell(book, NOW + HOUR, *error("lyon"), **late) == []
+    (elsewhere,) = tell(book, NOW + 2 * HOUR, *error("lyon", "oslo"), **late)
+    assert elsewhere.title.endswith("(oslo)")
