@@ -192,8 +192,12 @@ class AlertBook:
             alerts = _read(connection, sa.not_(_alerts.c.is_closed))
             silences = _read_silences(connection, now)
             heard = [a for a in alerts if not any(a.matches(silence.pattern) for silence in silences)]
+            # Who hears of errors alone has not heard of a cause that is a warning.
+            needs_errors = any(severity is Severity.ERROR for _, severity in targets)
             composed = [
-                *_openings(connection, [a for a in heard if not _is_muted(a, alerts)], ui_url, now),
+                *_openings(
+                    connection, [a for a in heard if not _is_muted(a, alerts, needs_errors=needs_errors)], ui_url, now
+                ),
                 *_recoveries(connection, alerts, silences, now),
                 *_summaries(connection, heard, window, ui_url, now),
             ]
@@ -408,6 +412,8 @@ def _apply(connection: sa.Connection, report: Report) -> None:
     problems = {problem.subject: problem for problem in report.problems}
     for subject, problem in problems.items():
         alert = known.get(subject)
+        if alert is None and report.is_retry:
+            continue
         if alert is None:
             connection.execute(
                 sa.insert(_alerts).values(
@@ -419,28 +425,37 @@ def _apply(connection: sa.Connection, report: Report) -> None:
             )  # fmt: skip
             continue
         counted: dict[str, Any] = {"times": alert.times + bool(report.reference)}
-        if report.at >= alert.seen_at and not _is_of_earlier_hours(report, alert):
+        if report.at >= alert.seen_at and not report.is_retry and not _is_of_earlier_hours(report, alert):
+            severity = alert.severity if report.subjects else problem.severity
             counted |= {
-                "severity": problem.severity, "text": problem.text[:MAX_TEXT], "explains": report.explains,
+                "severity": severity, "text": problem.text[:MAX_TEXT], "explains": report.explains,
                 "run_id": report.run_id, "last_hour": last_hour, "seen_at": report.at,
             }  # fmt: skip
         _update(connection, [alert], **counted)
     ended = [
         alert
         for alert in lasting
-        if alert.subject not in problems and report.at >= alert.seen_at and not _is_of_earlier_hours(report, alert)
+        if alert.subject not in problems and report.at >= alert.seen_at and _can_end(report, alert)
     ]
     _update(connection, ended, resolved_at=report.at)
+
+
+def _can_end(report: Report, alert: Alert) -> bool:
+    was_looked_at = not report.subjects or alert.subject in report.subjects
+    return was_looked_at and not report.is_retry and not _is_of_earlier_hours(report, alert)
 
 
 def _is_of_earlier_hours(report: Report, alert: Alert) -> bool:
     return bool(report.hours and alert.last_hour and report.hours.last < alert.last_hour)
 
 
-def _is_muted(alert: Alert, alerts: Sequence[Alert]) -> bool:
-    """Whether people know of a cause that is as bad."""
+def _is_muted(alert: Alert, alerts: Sequence[Alert], *, needs_errors: bool) -> bool:
+    """Whether people know of its cause: at the same place, or of one that has no places."""
     return any(
-        other.announced_at and not other.resolved_at and _rank(other.announced_severity) >= _rank(alert.severity)
+        other.announced_at
+        and not other.resolved_at
+        and other.subject in ("", alert.subject)
+        and (_rank(other.announced_severity) >= _rank(alert.severity) or not needs_errors)
         for other in alerts
         if any(other.matches(pattern) for pattern in alert.muted_by)
     )
