@@ -194,10 +194,9 @@ class AlertBook:
             heard = [a for a in alerts if not any(a.matches(silence.pattern) for silence in silences)]
             # Who hears of errors alone has not heard of a cause that is a warning.
             needs_errors = any(severity is Severity.ERROR for _, severity in targets)
+            news = [alert for alert in heard if not _is_muted(alert, alerts, needs_errors=needs_errors)]
             composed = [
-                *_openings(
-                    connection, [a for a in heard if not _is_muted(a, alerts, needs_errors=needs_errors)], ui_url, now
-                ),
+                *_openings(connection, news, ui_url, now),
                 *_recoveries(connection, alerts, silences, now),
                 *_summaries(connection, heard, window, ui_url, now),
             ]
@@ -466,7 +465,8 @@ def _rank(severity: Severity | None) -> int:
 
 
 def _openings(connection: sa.Connection, alerts: Sequence[Alert], ui_url: str, now: datetime) -> Iterator[Message]:
-    """What nobody has heard of yet, or that it became worse. What one run found is one message."""
+    """What nobody has heard of yet, or that it became worse. What one run, or one look at a state, found is one
+    message."""
     fresh = [a for a in alerts if not a.resolved_at and _rank(a.severity) > _rank(a.announced_severity)]
     for _, group in groupby(sorted(fresh, key=_together), key=_together):
         together = list(group)
@@ -477,7 +477,7 @@ def _openings(connection: sa.Connection, alerts: Sequence[Alert], ui_url: str, n
 
 
 def _together(alert: Alert) -> tuple[str, str]:
-    return ("run", alert.run_id) if alert.run_id else ("source", alert.source)
+    return ("run", alert.run_id) if alert.run_id else ("state", alert.source.partition(" ")[0])
 
 
 def _recoveries(
@@ -495,11 +495,10 @@ def _recoveries(
 def _summaries(
     connection: sa.Connection, alerts: Sequence[Alert], window: timedelta, ui_url: str, now: datetime
 ) -> Iterator[Message]:
-    """One message over all that lasts, once the oldest word of any of it is a window old."""
-    lasting = [alert for alert in alerts if not alert.resolved_at]
-    told = [alert for alert in lasting if alert.announced_at]
+    """One message over all that people know of and that lasts, once the oldest word of any of it is a window old."""
+    told = [alert for alert in alerts if alert.announced_at and not alert.resolved_at]
     if any(alert.announced_at and now - alert.announced_at >= window for alert in told):
         _update(connection, told, announced_at=now)
         for severity in Severity:
-            if same := [alert for alert in lasting if alert.severity is severity]:
+            if same := [alert for alert in told if alert.severity is severity]:
                 yield summary(same, severity, ui_url, now)

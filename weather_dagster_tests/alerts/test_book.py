@@ -182,6 +182,21 @@ def test_a_worse_consequence_is_told_only_where_somebody_hears_of_errors_alone(b
     assert kinds(tell(book, NOW + HOUR, *error("lyon"), **late)) == [Kind.OPENED] * pager
 
 
+def test_a_summary_tells_what_people_know_of_and_nothing_that_follows_from_it(book):
+    late = {"source": "check x: weather_recently", "muted_by": ("run hourly_weather*",)}
+    tell(book, NOW, *warn(""), source="run hourly_weather")
+    tell(book, NOW + HOUR, *error("lyon"), **late)
+    (still,) = tell(book, NOW + WINDOW, *error("lyon"), **late)
+    assert (still.kind, still.title) == (Kind.SUMMARY, "Still WARN: run hourly_weather")
+    assert "weather_recently" not in still.body
+
+
+def test_what_looks_at_one_kind_of_state_find_together_is_one_message(book):
+    book.apply([Report(f"healing {name}", NOW, warn("lyon")) for name in ("forecasts", "observations")], NOW)
+    (message,) = book.compose([], WINDOW, "", NOW)
+    assert message.title == "WARN: 2 problems, first healing forecasts (lyon)"
+
+
 def test_a_cause_at_one_place_explains_nothing_at_another(book):
     late = {"source": "check x: weather_recently", "muted_by": ("check x: completeness",)}
     tell(book, NOW, *warn("lyon"), source="check x: completeness")
