@@ -192,8 +192,11 @@ class AlertBook:
             alerts = _read(connection, sa.not_(_alerts.c.is_closed))
             silences = _read_silences(connection, now)
             heard = [a for a in alerts if not any(a.matches(silence.pattern) for silence in silences)]
+            # Who hears of errors alone has not heard of a cause that is a warning.
+            needs_errors = any(severity is Severity.ERROR for _, severity in targets)
+            news = [alert for alert in heard if not _is_muted(alert, alerts, needs_errors=needs_errors)]
             composed = [
-                *_openings(connection, [a for a in heard if not _is_muted(a, alerts)], ui_url, now),
+                *_openings(connection, news, ui_url, now),
                 *_recoveries(connection, alerts, silences, now),
                 *_summaries(connection, heard, window, ui_url, now),
             ]
@@ -408,6 +411,8 @@ def _apply(connection: sa.Connection, report: Report) -> None:
     problems = {problem.subject: problem for problem in report.problems}
     for subject, problem in problems.items():
         alert = known.get(subject)
+        if alert is None and report.is_retry:
+            continue
         if alert is None:
             connection.execute(
                 sa.insert(_alerts).values(
@@ -419,30 +424,37 @@ def _apply(connection: sa.Connection, report: Report) -> None:
             )  # fmt: skip
             continue
         counted: dict[str, Any] = {"times": alert.times + bool(report.reference)}
-        if report.at >= alert.seen_at and not _is_of_earlier_hours(report, alert):
+        if report.at >= alert.seen_at and not report.is_retry and not _is_of_earlier_hours(report, alert):
+            severity = alert.severity if report.subjects else problem.severity
             counted |= {
-                "severity": problem.severity, "text": problem.text[:MAX_TEXT], "explains": report.explains,
+                "severity": severity, "text": problem.text[:MAX_TEXT], "explains": report.explains,
                 "run_id": report.run_id, "last_hour": last_hour, "seen_at": report.at,
             }  # fmt: skip
         _update(connection, [alert], **counted)
     ended = [
         alert
         for alert in lasting
-        if alert.subject not in problems and report.at >= alert.seen_at and not _is_of_earlier_hours(report, alert)
+        if alert.subject not in problems and report.at >= alert.seen_at and _can_end(report, alert)
     ]
     _update(connection, ended, resolved_at=report.at)
+
+
+def _can_end(report: Report, alert: Alert) -> bool:
+    was_looked_at = not report.subjects or alert.subject in report.subjects
+    return was_looked_at and not report.is_retry and not _is_of_earlier_hours(report, alert)
 
 
 def _is_of_earlier_hours(report: Report, alert: Alert) -> bool:
     return bool(report.hours and alert.last_hour and report.hours.last < alert.last_hour)
 
 
-def _is_muted(alert: Alert, alerts: Sequence[Alert]) -> bool:
-    """Whether people know of a cause: at the very place, or one that is as bad."""
+def _is_muted(alert: Alert, alerts: Sequence[Alert], *, needs_errors: bool) -> bool:
+    """Whether people know of its cause: at the same place, or of one that has no places."""
     return any(
         other.announced_at
         and not other.resolved_at
-        and (other.subject == alert.subject != "" or _rank(other.announced_severity) >= _rank(alert.severity))
+        and other.subject in ("", alert.subject)
+        and (_rank(other.announced_severity) >= _rank(alert.severity) or not needs_errors)
         for other in alerts
         if any(other.matches(pattern) for pattern in alert.muted_by)
     )
@@ -453,7 +465,8 @@ def _rank(severity: Severity | None) -> int:
 
 
 def _openings(connection: sa.Connection, alerts: Sequence[Alert], ui_url: str, now: datetime) -> Iterator[Message]:
-    """What nobody has heard of yet, or that it became worse. What one run found is one message."""
+    """What nobody has heard of yet, or that it became worse. What one run, or one look at a state, found is one
+    message."""
     fresh = [a for a in alerts if not a.resolved_at and _rank(a.severity) > _rank(a.announced_severity)]
     for _, group in groupby(sorted(fresh, key=_together), key=_together):
         together = list(group)
@@ -464,7 +477,7 @@ def _openings(connection: sa.Connection, alerts: Sequence[Alert], ui_url: str, n
 
 
 def _together(alert: Alert) -> tuple[str, str]:
-    return ("run", alert.run_id) if alert.run_id else ("source", alert.source)
+    return ("run", alert.run_id) if alert.run_id else ("state", alert.source.partition(" ")[0])
 
 
 def _recoveries(
@@ -482,11 +495,10 @@ def _recoveries(
 def _summaries(
     connection: sa.Connection, alerts: Sequence[Alert], window: timedelta, ui_url: str, now: datetime
 ) -> Iterator[Message]:
-    """One message over all that lasts, once the oldest word of any of it is a window old."""
-    lasting = [alert for alert in alerts if not alert.resolved_at]
-    told = [alert for alert in lasting if alert.announced_at]
+    """One message over all that people know of and that lasts, once the oldest word of any of it is a window old."""
+    told = [alert for alert in alerts if alert.announced_at and not alert.resolved_at]
     if any(alert.announced_at and now - alert.announced_at >= window for alert in told):
         _update(connection, told, announced_at=now)
         for severity in Severity:
-            if same := [alert for alert in lasting if alert.severity is severity]:
+            if same := [alert for alert in told if alert.severity is severity]:
                 yield summary(same, severity, ui_url, now)

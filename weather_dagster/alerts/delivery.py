@@ -25,7 +25,9 @@ FIRST_WAIT = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(minutes=10)
 GIVEN_UP_AFTER = timedelta(days=1)
 LONGEST_SEND = timedelta(minutes=2)
-"""Apprise gives a service some seconds to answer: what is still being sent then has lost its sender."""
+"""A service has some seconds to answer: what is still being sent then has lost its sender."""
+ANSWER_SECONDS = 15.0
+"""How long a service may take to answer: Apprise's own 4 seconds would send again what a slow one has taken."""
 MESSAGES_A_CALL = 20
 HIDDEN = "***"
 SHORTEST_SECRET = 6
@@ -87,6 +89,8 @@ def send(target: Target, message: Message) -> str | None:
     """Send a message now; the reason when that failed, with the parts of the URL hidden."""
     notifier = apprise.Apprise()
     notifier.add(target.url.get_secret_value())
+    for service in notifier:
+        service.socket_read_timeout = max(service.socket_read_timeout, ANSWER_SECONDS)
     kind = _NOTIFY_TYPES.get((message.kind, message.severity), apprise.NotifyType.SUCCESS)
     with apprise.LogCapture(  # type: ignore[no-untyped-call]  # of Apprise
         level=logging.WARNING, fmt="%(message)s"

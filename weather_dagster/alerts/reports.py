@@ -42,5 +42,11 @@ class Report:
     explains: str = ""
     """What follows, for the message."""
     muted_by: tuple[str, ...] = ()
-    """Patterns of sources: as long as people know of one of them, at the same place or as bad, this follows from it and
-    is no news."""
+    """Patterns of sources: as long as people know that one of them is wrong with the same subject, or as a whole, this
+    is what follows from it, and no news."""
+    subjects: frozenset[str] = frozenset()
+    """The only subjects that were looked at; empty for all. It does not end the others, nor tell how bad it is as a
+    whole."""
+    is_retry: bool = False
+    """A repeated try at what went wrong before. One that fails is counted; one that goes well tells nothing of the
+    cause, which may strike again in the next hour. It opens, changes and ends nothing."""

@@ -383,7 +383,13 @@ def _report(
         if place in passed:
             told.append(f"{_span(passed[place])}: lost, {api.provider} serves them no more")
         problems.append(Problem(place, Severity.ERROR if place in gone else Severity.WARN, "; ".join(told)))
-    return Report(f"healing {dataset.name}", now, tuple(problems))
+    return Report(f"healing {dataset.name}", now, tuple(problems), muted_by=_causes(dataset))
+
+
+def _causes(dataset: Dataset) -> tuple[str, ...]:
+    """Sources of which hours that were given up are only what follows: they are told when the cause is gone."""
+    checks = (f"check bronze/{dataset.name}: {name}*" for name in ("completeness", "quarantine_share"))
+    return ("run hourly_weather*", *checks)
 
 
 def _tell_given_up(place: str, given_up: Mapping[Hole, Sequence[Try]]) -> str:

@@ -14,6 +14,7 @@ from weather_dagster.partitions import partition_key
 
 TRIGGER_TAG = "weather/trigger"
 """Who asked for a run: ``schedule``, ``healing`` or ``refresh``."""
+HEALING = "healing"
 MINUTE = 5
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 from dagster import DagsterInstance
@@ -14,7 +13,7 @@ from weather_dagster.assets.bronze import bronze_key
 from weather_dagster.automation.healing import BACK_OFF, Healing, Try, find_holes, hours_to_heal, plan_healing
 from weather_dagster.automation.jobs import DATA_JOBS, hourly_weather, refresh_models
 from weather_dagster.automation.local_run import release_dead_runs
-from weather_dagster.automation.schedules import TRIGGER_TAG
+from weather_dagster.automation.schedules import HEALING, TRIGGER_TAG
 from weather_dagster.automation.watch import (
     Cursor,
     automation_reports,
@@ -22,6 +21,7 @@ from weather_dagster.automation.watch import (
     check_report,
     freshness,
     news_for_the_ui,
+    places_of_run,
     run_reports,
 )
 from weather_dagster.automation.watermarks import waiting_load
@@ -103,7 +103,7 @@ def healing_sensor(downstream: Iterable[dg.AssetKey]) -> dg.SensorDefinition:
             run_key=f"{run.hours} after {earlier[0].run.run_id if earlier else 'none'}",
             asset_selection=[*map(bronze_key, run.datasets), *follow],
             run_config={"resources": {"places": {"config": {"ids": list(run.places)}}}},
-            tags={**range_tags(run.hours), TRIGGER_TAG: "healing", HEALING_TAG: "true"},
+            tags={**range_tags(run.hours), TRIGGER_TAG: HEALING, HEALING_TAG: "true"},
         )
 
     return heal_missing_hours
@@ -226,10 +226,8 @@ def healing_tries(instance: DagsterInstance, start_hour: datetime, now: datetime
         if looked_at is None or hours is None or hours.last < looked_at.first:
             continue
         selection = run.asset_selection or frozenset()
-        config: Any = run.run_config
-        places = config.get("resources", {}).get("places", {}).get("config", {}).get("ids", [])
         datasets = frozenset(name for name, dataset in DATASETS.items() if bronze_key(dataset) in selection)
-        tries.append(Try(hours, datasets, frozenset(places), ended.ended_at, ended.succeeded))
+        tries.append(Try(hours, datasets, places_of_run(run), ended.ended_at, ended.succeeded))
     return tries
 
 

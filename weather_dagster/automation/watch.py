@@ -4,8 +4,9 @@ Each look becomes a ``Report``; what is new in it and who hears of it is the ale
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterInstance
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from weather_dagster.alerts.reports import Problem, Report, Severity
 from weather_dagster.assets.bronze import bronze_key
+from weather_dagster.automation.schedules import HEALING, TRIGGER_TAG
 from weather_dagster.checks.freshness import FRESHNESS
 from weather_dagster.datasets import DATASETS
 from weather_dagster.hours import HourRange, floor_hour, parse_hour
@@ -106,9 +108,14 @@ def _reports_of(instance: DagsterInstance, run: dg.DagsterRun, ending: dg.EventL
         record.event_log_entry.step_key: record.event_log_entry.dagster_event
         for record in instance.get_records_for_run(run.run_id, of_type=DagsterEventType.STEP_FAILURE).records
     }
+    places = places_of_run(run)
+    # What healing cannot fill, it tells itself in the end.
+    is_retry = run.tags.get(TRIGGER_TAG) == HEALING
     for step, told_at, evaluation in evaluations:
         stopped = "; the run ended there" if step in failed_steps and not evaluation.passed else ""
-        yield check_report(evaluation, run.run_id, told_at, explains=stopped)
+        report = check_report(evaluation, run.run_id, told_at, explains=stopped)
+        # The bad rows that a blocking check found stay, and nobody tries them again.
+        yield replace(report, subjects=places, is_retry=is_retry and not stopped)
     hours = hours_of_run(run.tags)
     source = _source(f"run {run.job_name}", hours, at)
     # A step that ended because a check of it failed is told by the check.
@@ -118,9 +125,15 @@ def _reports_of(instance: DagsterInstance, run: dg.DagsterRun, ending: dg.EventL
             (ending.dagster_event and ending.dagster_event.message) or "the run failed"
         ]
         problem = Problem("", Severity.ERROR, "; ".join(told))
-        yield Report(source, at, (problem,), run.run_id, hours, run.run_id)
+        yield Report(source, at, (problem,), run.run_id, hours, run.run_id, is_retry=is_retry)
     elif run.status is dg.DagsterRunStatus.SUCCESS:
-        yield Report(source, at, (), run.run_id, hours, run.run_id)
+        yield Report(source, at, (), run.run_id, hours, run.run_id, is_retry=is_retry)
+
+
+def places_of_run(run: dg.DagsterRun) -> frozenset[str]:
+    """The only places that a run fetches; empty for all."""
+    config: Any = run.run_config
+    return frozenset(config.get("resources", {}).get("places", {}).get("config", {}).get("ids", []))
 
 
 def _evaluations(instance: DagsterInstance, run_id: str) -> list[tuple[str | None, datetime, dg.AssetCheckEvaluation]]:

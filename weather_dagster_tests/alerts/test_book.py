@@ -1,6 +1,6 @@
 """The alert book in a real SQLite file: who hears of what, when, and how often."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -34,11 +34,18 @@ def error(*places: str) -> tuple[Problem, ...]:
     return tuple(Problem(place, Severity.ERROR, "bad") for place in places)
 
 
-def tell(book: AlertBook, at: datetime, *problems: Problem, source: str = SOURCE, **more: object) -> list[Message]:
+def tell(
+    book: AlertBook,
+    at: datetime,
+    *problems: Problem,
+    source: str = SOURCE,
+    targets: Sequence[tuple[str, Severity | None]] = (("t", None),),
+    **more: object,
+) -> list[Message]:
     """Apply a look and compose what people are to hear of it."""
     report = Report(source, at, problems, **{"reference": f"run at {at}", "run_id": f"run at {at}", **more})
     book.apply([report], at)
-    return book.compose([("t", None)], WINDOW, "http://ui", at)
+    return book.compose(targets, WINDOW, "http://ui", at)
 
 
 def kinds(messages: list[Message]) -> list[Kind]:
@@ -166,11 +173,54 @@ def test_what_follows_from_a_known_cause_is_told_only_when_the_cause_is_gone(boo
     assert "weather_recently (lyon)" in over[0].title
 
 
-def test_a_worse_consequence_than_its_cause_is_told(book):
+@pytest.mark.parametrize("pager", [False, True])
+def test_a_worse_consequence_is_told_only_where_somebody_hears_of_errors_alone(book, pager):
+    targets = [("t", None), *([("pager", Severity.ERROR)] if pager else [])]
+    late = {"source": "check x: weather_recently", "muted_by": ("run hourly_weather*",), "targets": targets}
+    tell(book, NOW, *warn(""), source="run hourly_weather", targets=targets)
+    assert tell(book, NOW, *warn("lyon"), **late) == []
+    assert kinds(tell(book, NOW + HOUR, *error("lyon"), **late)) == [Kind.OPENED] * pager
+
+
+def test_a_summary_tells_what_people_know_of_and_nothing_that_follows_from_it(book):
     late = {"source": "check x: weather_recently", "muted_by": ("run hourly_weather*",)}
     tell(book, NOW, *warn(""), source="run hourly_weather")
-    assert tell(book, NOW, *warn("lyon"), **late) == []
-    assert kinds(tell(book, NOW + HOUR, *error("lyon"), **late)) == [Kind.OPENED]
+    tell(book, NOW + HOUR, *error("lyon"), **late)
+    (still,) = tell(book, NOW + WINDOW, *error("lyon"), **late)
+    assert (still.kind, still.title) == (Kind.SUMMARY, "Still WARN: run hourly_weather")
+    assert "weather_recently" not in still.body
+
+
+def test_what_looks_at_one_kind_of_state_find_together_is_one_message(book):
+    book.apply([Report(f"healing {name}", NOW, warn("lyon")) for name in ("forecasts", "observations")], NOW)
+    (message,) = book.compose([], WINDOW, "", NOW)
+    assert message.title == "WARN: 2 problems, first healing forecasts (lyon)"
+
+
+def test_a_cause_at_one_place_explains_nothing_at_another(book):
+    late = {"source": "check x: weather_recently", "muted_by": ("check x: completeness",)}
+    tell(book, NOW, *warn("lyon"), source="check x: completeness")
+    (message,) = tell(book, NOW, *warn("lyon", "oslo"), **late)
+    assert "oslo" in message.body
+    assert "lyon" not in message.body
+
+
+def test_a_repeated_try_is_counted_and_opens_changes_and_ends_nothing(book):
+    assert tell(book, NOW, *error("lyon"), is_retry=True) == []
+    assert kinds(tell(book, NOW + HOUR, *warn("lyon"))) == [Kind.OPENED]
+    assert tell(book, NOW + 2 * HOUR, *error("lyon"), is_retry=True) == []
+    assert tell(book, NOW + 3 * HOUR, is_retry=True) == []
+    assert [(alert.severity, alert.times) for alert in book.alerts(open_only=True)] == [(Severity.WARN, 2)]
+    assert kinds(tell(book, NOW + 4 * HOUR)) == [Kind.RECOVERED]
+
+
+def test_a_look_at_some_places_alone_neither_ends_nor_worsens_more_than_it_saw(book):
+    tell(book, NOW, *warn("lyon", "oslo"))
+    assert tell(book, NOW + HOUR, *error("lyon"), subjects=frozenset({"lyon"})) == []
+    assert [alert.subject for alert in book.alerts(open_only=True)] == ["lyon", "oslo"]
+    (over,) = tell(book, NOW + 2 * HOUR, subjects=frozenset({"lyon"}))
+    assert "lyon" in over.body
+    assert "oslo" not in over.body
 
 
 def test_a_message_stays_readable_whatever_is_wrong(book):

@@ -204,3 +204,13 @@ def test_each_message_is_a_line_of_the_log_also_without_any_target(book, caplog)
         log(book.compose([], timedelta(hours=6), "", NOW))
     (record,) = caplog.records
     assert (record.levelname, record.message) == ("ERROR", "ERROR: one (lyon)\none\n  lyon: bad")
+
+
+@pytest.mark.integration
+def test_a_service_that_takes_its_time_to_answer_has_taken_the_message(book, receiver):
+    receiver.delay = 6
+    compose(book, receiver, "one")
+    deliver_to(book, receiver, NOW)
+    deliver_to(book, receiver, NOW + 5 * MINUTE)
+    assert len(receiver.received) == 1
+    assert book.deliveries() == {State.SENT: 1}

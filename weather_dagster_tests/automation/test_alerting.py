@@ -1,236 +1,419 @@
-"""People are told: the real daemon on a clock that the test moves, a served provider, and a receiver over HTTP."""
+"""What reaches a person: the real daemon on a moved clock, a provider behind a port, and a receiver of alerts.
 
-import asyncio
+The tests of the daemon go on from each other: they are one stretch of hours in one home.
+"""
+
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
+import duckdb
+import psutil
 import pytest
-from dagster import DagsterInstance
+import time_machine
+from dagster import DagsterEventType, DagsterInstance
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from weather_dagster.automation.local_run import WORKSPACE_FILE
-from weather_dagster.hours import HOUR, floor_hour, format_hour, utc_now
+from weather_dagster.alerts.book import State, open_book
+from weather_dagster.assets.bronze import bronze_key
+from weather_dagster.automation.local_run import QUIET
+from weather_dagster.automation.schedules import HEALING, TRIGGER_TAG
+from weather_dagster.automation.sensors import HEALING_TAG
+from weather_dagster.datasets import DATASETS
+from weather_dagster.definitions import build_definitions
+from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.locations import load_locations
+from weather_dagster.partitions import partition_key, range_tags
+from weather_dagster.settings import Settings
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
-from weather_dagster_tests.automation.test_downtime import weather_dev
+from weather_dagster.warehouse.duckdb import open_warehouse
+from weather_dagster_tests.alerts.test_delivery import Receiver
 from weather_dagster_tests.clock import Clock
-from weather_dagster_tests.conftest import BIN, KEY, serving, without_settings
-from weather_dagster_tests.test_dagster_dev import wait_for
+from weather_dagster_tests.conftest import BIN, Provider, free_port, serving, without_settings
+from weather_dagster_tests.test_dagster_dev import Dagster, wait_for
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("alerting")]
 
 START = floor_hour(utc_now()) + HOUR
 MINUTE = timedelta(minutes=1)
-TICK = timedelta(seconds=31)
-"""A little more than the alert sensor's interval."""
+SPEED = 6
+"""A look of the alert sensor every five seconds, while a run has half a minute to start."""
+WINDOW = timedelta(minutes=100)
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 LYON = next(place for place in load_locations() if place.id == "lyon")
 IMPOSSIBLE = [
-    Fault(kind="patch", path=path, place=(LYON.latitude, LYON.longitude), values={"main.temp": 999.0})
-    for path in ("/data/2.5/weather", "/data/2.5/history/city")
+    Fault(kind="patch", place=(LYON.latitude, LYON.longitude), path=path, values={name: 999.0})
+    for path, name in (
+        ("/data/2.5/weather", "main.temp"),
+        ("/data/2.5/history/city", "main.temp"),
+        ("/api/v1/forecast", "temperature_2m"),
+    )
 ]
+STOP = """
+mutation ($id: String!) { stopRunningSchedule(id: $id) { __typename ... on PythonError { message } } }
+"""
+RUNNING_AGAIN = """
+mutation { startSchedule(scheduleSelector: {
+  repositoryLocationName: "weather", repositoryName: "__repository__", scheduleName: "hourly_weather"
+}) { __typename ... on PythonError { message } } }
+"""
+SCHEDULE = """
+query { scheduleOrError(scheduleSelector: {
+  repositoryLocationName: "weather", repositoryName: "__repository__", scheduleName: "hourly_weather"
+}) { ... on Schedule { scheduleState { id status } } } }
+"""
+IN_FLIGHT = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
 
 
-@dataclass
-class Receiver:
-    """Where alerts arrive."""
+class Town:
+    """A home, the clock of its processes, the provider it asks and the receiver of its alerts."""
 
-    status: int = 200
-    delay: float = 0
-    titles: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    def __init__(self, folder: Path, clock: Clock, provider: Provider, receiver: Receiver) -> None:
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.clock, self.provider, self.receiver = clock, provider, receiver
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.environment = {
+            **without_settings(),
+            **provider.live,
+            **clock.environment,
+            "WEATHER_HOME": str(self.home),
+            "WEATHER_START_HOUR": format_hour(START),
+            "WEATHER_ALERT_URLS": receiver.url,
+            "WEATHER_ALERT_WINDOW_MINUTES": str(WINDOW // MINUTE),
+        }
 
-    async def take(self, request: Request) -> Response:
-        body = await request.json()
-        if self.status == 200:
-            self.titles.append(body["title"])
-            self.texts.append(body["message"])
-        await asyncio.sleep(self.delay)
-        return Response(status_code=self.status)
+    def start(self) -> None:
+        """`weather dev`, until its alert sensor has looked once."""
+        before = self.looks()
+        with (self.home / "dev.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                [BIN / "weather", "dev", "--port", str(self.port)],
+                env=self.environment, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        wait_for(self.looks, lambda looks: looks > before, timeout=120)
 
-    def count(self, word: str) -> int:
-        return sum(title.startswith(word) for title in self.titles)
+    def kill(self) -> None:
+        """End the daemon, and all that it started, as a power cut does."""
+        assert self.process
+        parent = psutil.Process(self.process.pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            process.kill()
+        self.process.wait()
+        self.process = None
 
-
-@dataclass
-class World:
-    """A live home, its provider, its receiver and the clock that all of them follow."""
-
-    home: Path
-    environment: dict[str, str]
-    clock: Clock
-    faults: Faults
-    receiver: Receiver
-
-    @property
-    def runs(self) -> list[dg.DagsterRun]:
-        folder = self.home / "live" / "dagster"
-        if not (folder / "history").exists():
-            return []
-        with DagsterInstance.from_config(str(folder)) as instance:
-            return list(reversed(instance.get_runs()))
-
-    def hour_arrives(self, hour: datetime) -> None:
-        """Put the clock to six past the hour and wait until its run has ended well and the alerts were looked at."""
-        self.clock.set(hour + 6 * MINUTE)
-        key = hour.strftime("%Y-%m-%d-%H:%M")
-
-        def status() -> list[str]:
-            return [run.status.value for run in self.runs if run.tags.get("dagster/partition") == key]
-
-        wait_for(status, lambda told: told == ["SUCCESS"], timeout=200)
-        self.look()
-
-    def look(self) -> None:
-        """Let the alert sensor tick, twice: the first one may have begun before."""
-        for _ in range(2):
-            before = self.ticks()
-            self.clock.jump(TICK)
-            wait_for(self.ticks, lambda count, before=before: count > before, timeout=60)
+    def stop(self) -> None:
+        """End it as a person does."""
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGINT)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.kill()
 
     @contextmanager
-    def dev(self) -> Iterator[None]:
-        """`weather dev`, once its daemon has looked around."""
-        before = self.ticks()
-        with weather_dev(self.environment):
-            wait_for(self.ticks, lambda count: count > before, timeout=120)
-            yield
+    def instance(self) -> Iterator[DagsterInstance]:
+        with DagsterInstance.from_config(str(self.home / "live" / "dagster")) as instance:
+            yield instance
 
-    def ticks(self) -> int:
-        """How often the alert sensor has ended a tick."""
-        folder = self.home / "live" / "dagster"
-        if not (folder / "schedules").exists():
+    def looks(self) -> int:
+        """How often the alert sensor has looked at things to the end."""
+        if not (self.home / "live" / "dagster" / "schedules").exists():
             return 0
-        with DagsterInstance.from_config(str(folder)) as instance:
-            return sum(
-                tick.status.value in ("SKIPPED", "SUCCESS")
-                for sensor in instance.all_instigator_state()
-                if sensor.instigator_name == "alerts"
-                for tick in instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id)
+        with self.instance() as instance:
+            (state,) = [s for s in instance.all_instigator_state() if s.instigator_name == "alerts"] or [None]
+            if state is None:
+                return 0
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id)
+            failed = [tick.error for tick in ticks if tick.error]
+            assert not failed, failed
+            return sum(tick.is_completed for tick in ticks)
+
+    def runs(self) -> list[dict[str, str]]:
+        """Id, status and tags of the runs, the oldest first."""
+        with self.instance() as instance:
+            return [
+                {"id": run.run_id, "status": run.status.value, **run.tags}
+                for run in reversed(instance.get_runs(dg.RunsFilter()))
+            ]
+
+    def scheduled(self, hour: datetime) -> str | None:
+        """Status of the run that the schedule asked for."""
+        for run in self.runs():
+            if run.get("weather/trigger") == "schedule" and run.get("dagster/partition") == partition_key(hour):
+                return run["status"]
+        return None
+
+    def rest(self, looks: int = 2) -> None:
+        """Wait until nothing runs, and all that ended was looked at."""
+        wait_for(lambda: {run["status"] for run in self.runs()}, lambda told: not told & IN_FLIGHT, timeout=180)
+        before = self.looks()
+        wait_for(self.looks, lambda now: now >= before + looks, timeout=60)
+
+    def live_through(self, hour: datetime) -> None:
+        """Go on to the schedule's minute of an hour, and until its run has ended."""
+        self.clock.set(hour + timedelta(minutes=4, seconds=50))
+        wait_for(lambda: self.scheduled(hour), lambda told: told in ("SUCCESS", "FAILURE"), timeout=180)
+        self.rest()
+
+    def kill_run(self, run_id: str) -> None:
+        """End the process of a run."""
+        with self.instance() as instance:
+            records = instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT).records
+        events = [record.event_log_entry.dagster_event for record in records]
+        pids = [
+            event.engine_event_data.metadata["pid"] for event in events if "pid" in event.engine_event_data.metadata
+        ]
+        psutil.Process(int(str(next(filter(None, pids)).value))).kill()
+
+    def deliveries(self) -> dict[State, int]:
+        """How many deliveries stand where."""
+        with open_book(self.home / "live" / "alerts.sqlite") as book:
+            return book.deliveries()
+
+    def told(self) -> list[str]:
+        """Titles of what the receiver got since the last time."""
+        titles, self.receiver.received[:] = self.receiver.titles, []
+        return titles
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """A receiver of alerts on a port."""
+    receiver = Receiver()
+    with serving(Starlette(routes=[Route("/{path:path}", receiver.take, methods=["POST"])])) as receiver.port:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    folder = tmp_path_factory.mktemp("town")
+    clock = Clock(folder / "clock.json", at=START)
+    faults = Faults()
+    weather = create_app(faults=faults, clock=lambda: clock.now().timestamp())
+    with serving(weather) as provider_port, receiving() as receiver:
+        town = Town(folder, clock, Provider(f"http://127.0.0.1:{provider_port}", faults), receiver)
+        town.start()
+        clock.run_at(SPEED)
+        try:
+            yield town
+        finally:
+            receiver.delay = 0
+            town.stop()
+
+
+def test_three_scheduled_hours_arrive_without_a_hand(town: Town) -> None:
+    hours = [START + n * HOUR for n in range(3)]
+    for hour in hours:
+        town.live_through(hour)
+    runs = town.runs()
+    assert [(run["weather/trigger"], run["status"]) for run in runs] == [("schedule", "SUCCESS")] * 3
+    with duckdb.connect(town.home / "live" / "warehouse.duckdb", read_only=True) as store:
+        rows = store.execute(
+            "select valid_hour_utc, count(*) from gold.hourly_weather group by all order by all"
+        ).fetchall()
+    assert [(floor_hour(hour), count) for hour, count in rows] == [(hour, 10) for hour in hours]
+    assert town.told() == []
+
+
+def test_an_impossible_temperature_is_told_once_summed_up_and_ended_once(town: Town) -> None:
+    town.provider.faults.replace(IMPOSSIBLE)
+    town.live_through(START + 3 * HOUR)
+    (opened,) = town.receiver.received
+    assert opened["title"] == "WARN: check bronze/observations: quarantine_share (lyon)"
+    for part in (format_hour(START + 3 * HOUR), "temperature_c is 999, outside -95 to 60"):
+        assert part in opened["message"]
+    assert opened["message"].endswith(f"/runs/{town.runs()[-1]['id']}")
+    town.told()
+
+    town.kill()
+    town.start()
+    town.live_through(START + 4 * HOUR)
+    assert town.told() == []
+    town.stop()
+    town.start()
+    town.live_through(START + 5 * HOUR)
+    (still,) = town.receiver.received
+    assert still["title"] == "Still WARN: check bronze/observations: quarantine_share (lyon)"
+    assert "found 2 times" in still["message"]
+    town.told()
+
+    town.provider.faults.replace([])
+    town.live_through(START + 6 * HOUR)
+    (over,) = town.receiver.received
+    assert over["title"] == "Recovered: check bronze/observations: quarantine_share (lyon)"
+    assert "found 3 times" in over["message"]
+    town.told()
+
+
+def test_neither_a_receiver_that_is_down_nor_a_kill_during_delivery_loses_or_doubles_a_message(town: Town) -> None:
+    hour = START + 7 * HOUR
+    town.receiver.status = 503
+    town.provider.faults.replace([Fault(kind="slow", seconds=20)])
+    town.clock.set(hour + timedelta(minutes=4, seconds=50))
+    wait_for(lambda: town.scheduled(hour), lambda status: status == "STARTED", timeout=120)
+    town.kill_run(town.runs()[-1]["id"])
+    town.provider.faults.replace([])
+    wait_for(lambda: town.scheduled(hour), lambda status: status == "FAILURE", timeout=120)
+    town.rest()
+    dagster = Dagster(town.port)
+    state = dagster.ask(SCHEDULE)["scheduleOrError"]["scheduleState"]
+    assert "ScheduleStateResult" in str(dagster.ask(STOP, id=state["id"]))
+    town.rest()
+    assert town.told() == []
+    assert town.deliveries()[State.PENDING] == 2
+
+    town.clock.jump(10 * MINUTE)
+    town.rest()
+    assert town.told() == []
+    town.receiver.status, town.receiver.delay = 200, 12
+    town.clock.jump(10 * MINUTE)
+    wait_for(lambda: town.receiver.titles, bool, timeout=60)
+    town.kill()
+    assert town.deliveries()[State.SENDING] == 1
+    town.receiver.delay = 0
+    town.start()
+    town.clock.jump(10 * MINUTE)
+    town.rest()
+    crashed, stopped = town.receiver.received
+    assert crashed["title"] == "ERROR: run hourly_weather"
+    assert "is gone" in crashed["message"]
+    assert (stopped["title"], "hourly_weather is stopped" in stopped["message"]) == (
+        "WARN: automation hourly_weather",
+        True,
+    )
+    assert town.deliveries()[State.UNKNOWN] == 1
+    town.told()
+
+    assert "ScheduleStateResult" in str(Dagster(town.port).ask(RUNNING_AGAIN))
+    town.rest()
+    assert town.told() == ["Recovered: automation hourly_weather"]
+    town.live_through(floor_hour(town.clock.now()) + HOUR)
+    assert town.told() == ["Recovered: run hourly_weather"]
+
+
+class Desk:
+    """Runs of bronze in this process at any time, and the alert sensor over them."""
+
+    def __init__(self, instance: DagsterInstance, provider: Provider, receiver: Receiver) -> None:
+        self.instance, self.provider, self.receiver = instance, provider, receiver
+        self.settings = Settings.load()
+        self.definitions = build_definitions(self.settings)
+        self.repository = self.definitions.get_repository_def()
+        self.job = self.definitions.resolve_job_def("hourly_weather")
+        self.cursor: str | None = None
+
+    def run(self, hours: HourRange, at: datetime, **tags: str) -> dg.ExecuteInProcessResult:
+        """Bronze and its checks, as a run that began at an instant."""
+        with time_machine.travel(at, tick=True):
+            return self.job.execute_in_process(
+                run_config=QUIET,
+                instance=self.instance,
+                raise_on_error=False,
+                tags={**range_tags(hours), **tags},
+                asset_selection=[bronze_key(dataset) for dataset in DATASETS.values()],
             )
 
-    def switch(self, word: str) -> None:
-        """Stop or start the schedule, as the UI does."""
-        home = str(self.home / "live" / "dagster")
-        subprocess.run(
-            [BIN / "dagster", "schedule", word, "hourly_weather", "-w", WORKSPACE_FILE, "-l", "weather"],
-            env={**self.environment, "DAGSTER_HOME": home}, check=True, capture_output=True,
-        )  # fmt: skip
+    def look(self, at: datetime) -> list[str]:
+        """Titles of what arrives when the sensor looks at an instant."""
+        with (
+            time_machine.travel(at, tick=True),
+            dg.build_sensor_context(
+                instance=self.instance, repository_def=self.repository, cursor=self.cursor
+            ) as context,
+        ):
+            self.cursor = self.repository.get_sensor_def("alerts").evaluate_tick(context).cursor
+        titles, self.receiver.received[:] = self.receiver.titles, []
+        return titles
+
+    def live_through(self, hour: datetime, **tags: str) -> list[str]:
+        """The run of an hour at its fifth minute, and looks until the sensor takes old data for old."""
+        self.run(HourRange(hour, hour), hour + 5 * MINUTE, **tags)
+        return [title for minute in (6, 10, 14, 17) for title in self.look(hour + minute * MINUTE)]
+
+    def open(self) -> set[tuple[str, str]]:
+        """Source and subject of what lasts."""
+        with open_book(self.settings.alerts_path) as book:
+            return {(alert.source, alert.subject) for alert in book.alerts(open_only=True)}
+
+    def execute(self, sql: str) -> None:
+        """Change the store."""
+        with open_warehouse(self.settings.duckdb_path) as store:
+            store.connection.execute(sql)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    home = tmp_path / "home"
-    home.mkdir()
-    clock = Clock(tmp_path / "clock.json", at=START + 3 * MINUTE)
-    faults, receiver = Faults(), Receiver()
-    provider = create_app(faults=faults, clock=lambda: clock.now().timestamp())
-    hook = Starlette(routes=[Route("/{path:path}", receiver.take, methods=["POST"])])
-    with serving(provider) as port, serving(hook) as hook_port:
-        environment = {
-            **without_settings(),
-            **clock.environment,
-            "WEATHER_HOME": str(home),
-            "WEATHER_PROVIDER": "openweather",
-            "WEATHER_START_HOUR": format_hour(START),
-            "WEATHER_ALERT_URLS": f"json://127.0.0.1:{hook_port}/secret-token",
-            "WEATHER_ALERT_WINDOW_MINUTES": "150",
-            "OPENWEATHER_API_KEY": KEY,
-            "OPENWEATHER_PLAN": "professional",
-            "OPENWEATHER_BASE_URL": f"http://127.0.0.1:{port}",
-            "OPEN_METEO_BASE_URL": f"http://127.0.0.1:{port}",
-        }
-        yield World(home, environment, clock, faults, receiver)
+def desk(clean_environment: Path, monkeypatch: pytest.MonkeyPatch, provider: Provider) -> Iterator[Desk]:
+    with receiving() as receiver, dg.instance_for_test() as instance:
+        for name, value in {
+            **provider.live,
+            "WEATHER_START_HOUR": format_hour(NOON - 12 * HOUR),
+            "WEATHER_ALERT_URLS": receiver.url,
+        }.items():
+            monkeypatch.setenv(name, value)
+        desk = Desk(instance, provider, receiver)
+        desk.look(NOON - HOUR)
+        desk.run(HourRange(NOON - 12 * HOUR, NOON - HOUR), NOON - 50 * MINUTE)
+        assert desk.look(NOON - 45 * MINUTE) == []
+        yield desk
 
 
-def test_hours_arrive_by_themselves_and_what_is_wrong_is_told_once_whatever_happens_meanwhile(world: World) -> None:
-    receiver = world.receiver
+def test_one_place_without_a_temperature_for_fourteen_hours_is_one_message_two_summaries_and_an_end(desk: Desk) -> None:
+    desk.provider.faults.replace(IMPOSSIBLE)
+    told = {n: titles for n in range(14) if (titles := desk.live_through(NOON + n * HOUR))}
+    share = "check bronze/observations: quarantine_share"
+    assert told.pop(0) == [f"WARN: {share} (lyon)"]
+    assert len(told) == 2, told
+    assert all(len(titles) == 1 and titles[0].startswith("Still WARN: ") for titles in told.values()), told
+    # Known, and no news: the place has had no weather for longer than its limit of an error.
+    assert desk.open() == {(share, "lyon"), ("check bronze/observations: weather_recently", "lyon")}
 
-    # Hours arrive without a hand, and all is well.
-    with world.dev():
-        for hour in range(3):
-            world.hour_arrives(START + hour * HOUR)
-        assert receiver.titles == []
-        assert {run.tags["weather/trigger"] for run in world.runs} == {"schedule"}
-
-        # A place reports an impossible temperature: one message, with place, value, limit and run.
-        world.faults.replace(IMPOSSIBLE)
-        world.hour_arrives(START + 3 * HOUR)
-        (title,) = receiver.titles
-        assert title == "WARN: check bronze/observations: quarantine_share (lyon)"
-        assert "999" in receiver.texts[0]
-        assert f"/runs/{world.runs[-1].run_id}" in receiver.texts[0]
-
-    # It lasts, over a restart of everything: no second message, but one summary a window.
-    with world.dev():
-        world.hour_arrives(START + 4 * HOUR)
-        world.hour_arrives(START + 5 * HOUR)
-        assert receiver.count("WARN") == 1
-        assert receiver.count("Still") == 0
-        world.hour_arrives(START + 6 * HOUR)
-        assert receiver.count("Still WARN") == 1
-        assert "found 4 times" in receiver.texts[-1]
-
-        # The receiver is down for ten minutes while another thing begins: it arrives afterwards, once.
-        receiver.status = 503
-        world.switch("stop")
-        for _ in range(10):
-            world.look()
-        receiver.status = 200
-        for _ in range(10):
-            world.look()
-        assert receiver.titles[2:] == ["WARN: automation hourly_weather"]
-        world.switch("start")
-        world.look()
-        assert receiver.titles[3:] == ["Recovered: automation hourly_weather"]
-
-        # It is over; everything is killed while the receiver holds the message.
-        world.faults.replace([])
-        receiver.delay = 60
-        world.clock.set(START + 7 * HOUR + 6 * MINUTE)
-        wait_for(_tick_until(world, lambda: receiver.count("Recovered")), lambda count: count == 2, timeout=200)
-        _kill(world)
-        receiver.delay = 0
-
-    # The message is not sent twice, and nothing else is told.
-    with world.dev():
-        for _ in range(6):
-            world.look()
-        assert receiver.titles[4:] == ["Recovered: check bronze/observations: quarantine_share (lyon)"]
-    assert not any(KEY in text or "secret-token" in text for text in receiver.texts)
-    written = [path for path in world.home.rglob("*") if path.is_file()]
-    assert not [path for path in written if KEY.encode() in path.read_bytes() or b"secret-token" in path.read_bytes()]
+    old = HourRange(NOON - 12 * HOUR, NOON - 6 * HOUR)
+    desk.provider.faults.replace([])
+    assert desk.run(old, NOON + 13 * HOUR + 20 * MINUTE).success
+    assert desk.look(NOON + 13 * HOUR + 21 * MINUTE) == []
+    (over,) = desk.live_through(NOON + 14 * HOUR)
+    assert over.startswith("Recovered: ")
+    assert desk.open() == set()
 
 
-def _tick_until(world: World, ask: Callable[[], int]) -> Callable[[], int]:
-    """Moves the clock on between two questions."""
+def test_a_provider_that_repeats_itself_is_one_message_however_often_healing_tries(desk: Desk) -> None:
+    desk.provider.faults.replace([Fault(kind="patch", values={"dt": int((NOON - HOUR).timestamp())})])
+    first = desk.run(HourRange(NOON, NOON), NOON + 5 * MINUTE)
+    assert first.success, "an ERROR that blocks nothing"
+    (opened,) = desk.look(NOON + 6 * MINUTE)
+    assert opened.startswith("ERROR: ")
+    told = []
+    for n in range(5):
+        hour = NOON + n * HOUR
+        desk.run(HourRange(NOON, hour), hour + 20 * MINUTE, **{TRIGGER_TAG: HEALING, HEALING_TAG: "true"})
+        told += desk.look(hour + 22 * MINUTE) + desk.live_through(hour + HOUR)
+    assert told == []
+    sources = {source for source, _ in desk.open()}
+    assert {"check bronze/observations: weather_recently", "healing observations"} <= sources, "they follow from it"
 
-    def asking() -> int:
-        if all(run.is_finished for run in world.runs):
-            world.clock.jump(TICK)
-        time.sleep(1)
-        return ask()
-
-    return asking
+    desk.provider.faults.replace([])
+    over, given_up = sorted(desk.live_through(NOON + 6 * HOUR), reverse=True)
+    assert over.startswith("Recovered: 5 problems"), over
+    assert given_up.startswith("ERROR: 3 problems, first healing air_quality"), given_up
 
 
-def _kill(world: World) -> None:
-    """``kill -9`` of `weather dev` and all that it started."""
-    import psutil
-
-    for process in psutil.process_iter(["environ"]):
-        environ: dict[str, Any] = process.info["environ"] or {}
-        if environ.get("WEATHER_HOME") == str(world.home) and process.pid != os.getpid():
-            process.send_signal(signal.SIGKILL)
+def test_a_blocking_failure_is_told_by_its_check_alone(desk: Desk) -> None:
+    hours = HourRange(NOON, NOON)
+    desk.run(hours, NOON + 5 * MINUTE)
+    assert desk.look(NOON + 6 * MINUTE) == []
+    desk.execute(
+        f"update bronze.observations set temperature_c = 999 where location_id = 'lyon' and valid_hour_utc = '{NOON}'"
+    )
+    assert not desk.run(hours, NOON + 7 * MINUTE).success
+    assert desk.look(NOON + 8 * MINUTE) == ["ERROR: check bronze/observations: plausible_limits (lyon)"]
+    for minute in (12, 16, 20):
+        assert desk.look(NOON + minute * MINUTE) == []
