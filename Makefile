@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 endif
 
 # One for each core; more than four would starve each other of memory. What shares a fixture stays together.
-WORKERS := -n logical --maxprocesses 4 --dist loadfile
+WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14

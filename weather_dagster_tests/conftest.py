@@ -50,6 +50,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop("COLUMNS", None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long files begin first, so that no worker is left with one of them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+
+
 def without_settings() -> dict[str, str]:
     """The environment without any of our settings."""
     ours = ("WEATHER_", "OPENWEATHER_", "DAGSTER_HOME", "DBT_")

@@ -303,6 +303,7 @@ def test_a_provider_that_blocks_us_is_not_asked(tmp_path: Path) -> None:
     assert "openweather is not asked before 2026-11-25T14:20:00Z: too many calls" in healing.why_not
 
 
+@pytest.mark.no_cover
 def test_three_hundred_places_without_anything_are_planned_within_two_seconds(file: Path) -> None:
     places = [PLACES[0].model_copy(update={"id": f"p{n}"}) for n in range(300)]
     land(file, THIS_HOUR)

@@ -14,6 +14,7 @@ COMMANDS = (
     "demo", "backfill", "ingest", "report", "dev", "simulator", "simulator serve", "locations", "locations list",
     "locations search", "locations check", "budget", "doctor",
     "quarantine", "quarantine list", "quarantine redrive",
+    "status", "metrics", "backup", "restore", "alerts", "alerts list", "alerts test", "alerts silence",
 )  # fmt: skip
 RUN = CliRunner()
 
