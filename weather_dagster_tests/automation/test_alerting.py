@@ -401,7 +401,7 @@ def test_a_provider_that_repeats_itself_is_one_message_however_often_healing_tri
     assert {"check bronze/observations: weather_recently", "healing observations"} <= sources, "they follow from it"
 
     desk.provider.faults.replace([])
-    over, given_up = sorted(desk.live_through(NOON + 6 * HOUR), reverse=True)
+    given_up, over = sorted(desk.live_through(NOON + 6 * HOUR))
     assert over.startswith("Recovered: 5 problems"), over
     assert given_up.startswith("ERROR: 3 problems, first healing air_quality"), given_up
 
