@@ -285,7 +285,7 @@ def test_neither_a_receiver_that_is_down_nor_a_kill_during_delivery_loses_or_dou
     town.rest()
     crashed, stopped = town.receiver.received
     assert crashed["title"] == "ERROR: run hourly_weather"
-    assert "is gone" in crashed["message"]
+    assert "signal 9" in crashed["message"]
     assert (stopped["title"], "hourly_weather is stopped" in stopped["message"]) == (
         "WARN: automation hourly_weather",
         True,
