@@ -133,6 +133,7 @@ class Alert:
     announced_at: datetime | None
     """When people were last told that it lasts."""
     announced_severity: Severity | None
+    """That of the message which told of it: the worst of what it told."""
     is_closed: bool
     """Nothing more is to be said of it."""
 
@@ -470,10 +471,10 @@ def _openings(connection: sa.Connection, alerts: Sequence[Alert], ui_url: str, n
     fresh = [a for a in alerts if not a.resolved_at and _rank(a.severity) > _rank(a.announced_severity)]
     for _, group in groupby(sorted(fresh, key=_together), key=_together):
         together = list(group)
-        for severity in Severity:
-            if same := [alert for alert in together if alert.severity is severity]:
-                _update(connection, same, announced_at=now, announced_severity=severity)
-        yield opening(together, ui_url)
+        message = opening(together, ui_url)
+        # That of the message: whoever got it gets what comes of all of them, again as one message.
+        _update(connection, together, announced_at=now, announced_severity=message.severity)
+        yield message
 
 
 def _together(alert: Alert) -> tuple[str, str]:
@@ -500,5 +501,5 @@ def _summaries(
     if any(alert.announced_at and now - alert.announced_at >= window for alert in told):
         _update(connection, told, announced_at=now)
         for severity in Severity:
-            if same := [alert for alert in told if alert.severity is severity]:
+            if same := [alert for alert in told if alert.announced_severity is severity]:
                 yield summary(same, severity, ui_url, now)

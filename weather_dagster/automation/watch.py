@@ -122,7 +122,7 @@ def _reports_of(instance: DagsterInstance, run: dg.DagsterRun, ending: dg.EventL
     unexplained = {step: event for step, event in failed_steps.items() if step not in steps_of_failed_checks}
     if run.status is dg.DagsterRunStatus.FAILURE and (unexplained or not failed_steps):
         told = [f"{step}: {_message(event)}" for step, event in unexplained.items() if event] or [
-            (ending.dagster_event and ending.dagster_event.message) or "the run failed"
+            *_told_from_outside(instance, run.run_id, ending)
         ]
         problem = Problem("", Severity.ERROR, "; ".join(told))
         yield Report(source, at, (problem,), run.run_id, hours, run.run_id, is_retry=is_retry)
@@ -144,6 +144,13 @@ def _evaluations(instance: DagsterInstance, run_id: str) -> list[tuple[str | Non
             at = datetime.fromtimestamp(entry.timestamp, UTC)
             found.append((entry.step_key, at, entry.dagster_event.asset_check_evaluation_data))
     return found
+
+
+def _told_from_outside(instance: DagsterInstance, run_id: str, ending: dg.EventLogEntry) -> list[str]:
+    """How a run ended whose process could not tell: Dagster gives the signal that killed it in an event of its own."""
+    records = instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT).records
+    events = [ending.dagster_event, *(record.event_log_entry.dagster_event for record in records[-1:])]
+    return [event.message for event in events if event and event.message]
 
 
 def _message(event: dg.DagsterEvent) -> str:

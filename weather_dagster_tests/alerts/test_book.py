@@ -197,6 +197,21 @@ def test_what_looks_at_one_kind_of_state_find_together_is_one_message(book):
     assert message.title == "WARN: 2 problems, first healing forecasts (lyon)"
 
 
+def test_what_opened_as_one_message_is_summed_up_and_ended_as_one_for_whoever_got_it(book):
+    targets = [("all", None), ("pager", Severity.ERROR), ("mail", Severity.WARN)]
+    reports = {"check a: one": error("lyon"), "check a: two": warn("lyon")}
+
+    def hear(at: datetime, *, is_wrong: bool) -> list[Kind]:
+        book.apply([Report(source, at, told * is_wrong, run_id="r") for source, told in reports.items()], at)
+        return kinds(book.compose(targets, WINDOW, "", at))
+
+    assert hear(NOW, is_wrong=True) == [Kind.OPENED]
+    assert hear(NOW + WINDOW, is_wrong=True) == [Kind.SUMMARY]
+    assert hear(NOW + WINDOW + HOUR, is_wrong=False) == [Kind.RECOVERED]
+    later = NOW + 2 * WINDOW
+    assert {t: len(book.due(t, later, 10)) for t, _ in targets} == {"all": 3, "pager": 3, "mail": 0}
+
+
 def test_a_cause_at_one_place_explains_nothing_at_another(book):
     late = {"source": "check x: weather_recently", "muted_by": ("check x: completeness",)}
     tell(book, NOW, *warn("lyon"), source="check x: completeness")

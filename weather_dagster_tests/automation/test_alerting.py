@@ -16,13 +16,15 @@ import duckdb
 import psutil
 import pytest
 import time_machine
-from dagster import DagsterInstance
+from dagster import DagsterEventType, DagsterInstance
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from weather_dagster.alerts.book import open_book
+from weather_dagster.alerts.book import State, open_book
 from weather_dagster.assets.bronze import bronze_key
 from weather_dagster.automation.local_run import QUIET
+from weather_dagster.automation.schedules import HEALING, TRIGGER_TAG
+from weather_dagster.automation.sensors import HEALING_TAG
 from weather_dagster.datasets import DATASETS
 from weather_dagster.definitions import build_definitions
 from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
@@ -35,9 +37,9 @@ from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.alerts.test_delivery import Receiver
 from weather_dagster_tests.clock import Clock
 from weather_dagster_tests.conftest import BIN, Provider, free_port, serving, without_settings
-from weather_dagster_tests.test_dagster_dev import wait_for
+from weather_dagster_tests.test_dagster_dev import Dagster, wait_for
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("alerting")]
 
 START = floor_hour(utc_now()) + HOUR
 MINUTE = timedelta(minutes=1)
@@ -54,6 +56,19 @@ IMPOSSIBLE = [
         ("/api/v1/forecast", "temperature_2m"),
     )
 ]
+STOP = """
+mutation ($id: String!) { stopRunningSchedule(id: $id) { __typename ... on PythonError { message } } }
+"""
+RUNNING_AGAIN = """
+mutation { startSchedule(scheduleSelector: {
+  repositoryLocationName: "weather", repositoryName: "__repository__", scheduleName: "hourly_weather"
+}) { __typename ... on PythonError { message } } }
+"""
+SCHEDULE = """
+query { scheduleOrError(scheduleSelector: {
+  repositoryLocationName: "weather", repositoryName: "__repository__", scheduleName: "hourly_weather"
+}) { ... on Schedule { scheduleState { id status } } } }
+"""
 IN_FLIGHT = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
 
 
@@ -149,6 +164,21 @@ class Town:
         wait_for(lambda: self.scheduled(hour), lambda told: told in ("SUCCESS", "FAILURE"), timeout=180)
         self.rest()
 
+    def kill_run(self, run_id: str) -> None:
+        """End the process of a run."""
+        with self.instance() as instance:
+            records = instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT).records
+        events = [record.event_log_entry.dagster_event for record in records]
+        pids = [
+            event.engine_event_data.metadata["pid"] for event in events if "pid" in event.engine_event_data.metadata
+        ]
+        psutil.Process(int(str(next(filter(None, pids)).value))).kill()
+
+    def deliveries(self) -> dict[State, int]:
+        """How many deliveries stand where."""
+        with open_book(self.home / "live" / "alerts.sqlite") as book:
+            return book.deliveries()
+
     def told(self) -> list[str]:
         """Titles of what the receiver got since the last time."""
         titles, self.receiver.received[:] = self.receiver.titles, []
@@ -224,6 +254,52 @@ def test_an_impossible_temperature_is_told_once_summed_up_and_ended_once(town: T
     town.told()
 
 
+def test_neither_a_receiver_that_is_down_nor_a_kill_during_delivery_loses_or_doubles_a_message(town: Town) -> None:
+    hour = START + 7 * HOUR
+    town.receiver.status = 503
+    town.provider.faults.replace([Fault(kind="slow", seconds=20)])
+    town.clock.set(hour + timedelta(minutes=4, seconds=50))
+    wait_for(lambda: town.scheduled(hour), lambda status: status == "STARTED", timeout=120)
+    town.kill_run(town.runs()[-1]["id"])
+    town.provider.faults.replace([])
+    wait_for(lambda: town.scheduled(hour), lambda status: status == "FAILURE", timeout=120)
+    town.rest()
+    dagster = Dagster(town.port)
+    state = dagster.ask(SCHEDULE)["scheduleOrError"]["scheduleState"]
+    assert "ScheduleStateResult" in str(dagster.ask(STOP, id=state["id"]))
+    town.rest()
+    assert town.told() == []
+    assert town.deliveries()[State.PENDING] == 2
+
+    town.clock.jump(10 * MINUTE)
+    town.rest()
+    assert town.told() == []
+    town.receiver.status, town.receiver.delay = 200, 12
+    town.clock.jump(10 * MINUTE)
+    wait_for(lambda: town.receiver.titles, bool, timeout=60)
+    town.kill()
+    assert town.deliveries()[State.SENDING] == 1
+    town.receiver.delay = 0
+    town.start()
+    town.clock.jump(10 * MINUTE)
+    town.rest()
+    crashed, stopped = town.receiver.received
+    assert crashed["title"] == "ERROR: run hourly_weather"
+    assert "signal 9" in crashed["message"]
+    assert (stopped["title"], "hourly_weather is stopped" in stopped["message"]) == (
+        "WARN: automation hourly_weather",
+        True,
+    )
+    assert town.deliveries()[State.UNKNOWN] == 1
+    town.told()
+
+    assert "ScheduleStateResult" in str(Dagster(town.port).ask(RUNNING_AGAIN))
+    town.rest()
+    assert town.told() == ["Recovered: automation hourly_weather"]
+    town.live_through(floor_hour(town.clock.now()) + HOUR)
+    assert town.told() == ["Recovered: run hourly_weather"]
+
+
 class Desk:
     """Runs of bronze in this process at any time, and the alert sensor over them."""
 
@@ -281,6 +357,7 @@ def desk(clean_environment: Path, monkeypatch: pytest.MonkeyPatch, provider: Pro
             **provider.live,
             "WEATHER_START_HOUR": format_hour(NOON - 12 * HOUR),
             "WEATHER_ALERT_URLS": receiver.url,
+            "WEATHER_ALERT_WINDOW_MINUTES": "180",
         }.items():
             monkeypatch.setenv(name, value)
         desk = Desk(instance, provider, receiver)
@@ -290,23 +367,51 @@ def desk(clean_environment: Path, monkeypatch: pytest.MonkeyPatch, provider: Pro
         yield desk
 
 
-def test_one_place_without_a_temperature_for_fourteen_hours_is_one_message_two_summaries_and_an_end(desk: Desk) -> None:
+def test_eight_hours_without_a_temperature_at_one_place_are_one_message_two_summaries_and_an_end(desk: Desk) -> None:
     desk.provider.faults.replace(IMPOSSIBLE)
-    told = {n: titles for n in range(14) if (titles := desk.live_through(NOON + n * HOUR))}
+    told = {n: titles for n in range(8) if (titles := desk.live_through(NOON + n * HOUR))}
     share = "check bronze/observations: quarantine_share"
     assert told.pop(0) == [f"WARN: {share} (lyon)"]
-    assert len(told) == 2, told
-    assert all(len(titles) == 1 and titles[0].startswith("Still WARN: ") for titles in told.values()), told
+    assert told == {3: [f"Still WARN: {share} (lyon)"], 6: [f"Still WARN: {share} (lyon)"]}
     # Known, and no news: the place has had no weather for longer than its limit of an error.
     assert desk.open() == {(share, "lyon"), ("check bronze/observations: weather_recently", "lyon")}
 
     old = HourRange(NOON - 12 * HOUR, NOON - 6 * HOUR)
     desk.provider.faults.replace([])
-    assert desk.run(old, NOON + 13 * HOUR + 20 * MINUTE).success
-    assert desk.look(NOON + 13 * HOUR + 21 * MINUTE) == []
-    (over,) = desk.live_through(NOON + 14 * HOUR)
+    assert desk.run(old, NOON + 7 * HOUR + 20 * MINUTE).success
+    ahead = f"'{NOON + 10 * HOUR}'::timestamptz"
+    desk.execute(f"""
+        insert into bronze.observations
+        select * replace ({ahead} as valid_hour_utc, {ahead} as observed_at_utc, 20 as temperature_c)
+        from bronze.observations
+        where location_id = 'lyon' and valid_hour_utc = '{NOON}'
+    """)
+    assert desk.look(NOON + 7 * HOUR + 21 * MINUTE) == []
+    assert len(desk.open()) == 2, "neither good old hours nor one of the future end anything"
+    (over,) = desk.live_through(NOON + 8 * HOUR)
     assert over.startswith("Recovered: ")
     assert desk.open() == set()
+
+
+def test_a_provider_that_repeats_itself_is_one_message_however_often_healing_tries(desk: Desk) -> None:
+    desk.provider.faults.replace([Fault(kind="patch", values={"dt": int((NOON - HOUR).timestamp())})])
+    first = desk.run(HourRange(NOON, NOON), NOON + 5 * MINUTE)
+    assert first.success, "an ERROR that blocks nothing"
+    (opened,) = desk.look(NOON + 6 * MINUTE)
+    assert opened.startswith("ERROR: ")
+    told = []
+    for n in range(4):
+        hour = NOON + n * HOUR
+        desk.run(HourRange(NOON, hour), hour + 20 * MINUTE, **{TRIGGER_TAG: HEALING, HEALING_TAG: "true"})
+        told += desk.look(hour + 22 * MINUTE) + desk.live_through(hour + HOUR)
+    assert [title.split(":")[0] for title in told] == ["Still ERROR"]
+    sources = {source for source, _ in desk.open()}
+    assert {"check bronze/observations: weather_recently", "healing observations"} <= sources, "they follow from it"
+
+    desk.provider.faults.replace([])
+    given_up, over = sorted(desk.live_through(NOON + 5 * HOUR))
+    assert over.startswith("Recovered: 5 problems"), over
+    assert given_up.startswith("ERROR: 3 problems, first healing air_quality"), given_up
 
 
 def test_a_blocking_failure_is_told_by_its_check_alone(desk: Desk) -> None:

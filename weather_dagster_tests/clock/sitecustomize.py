@@ -19,6 +19,8 @@ from typing import Any
 FOLLOW_SECONDS = 0.1
 ENOUGH = 0.05
 """The clock is left alone as long as it is off by less, seconds."""
+SCHEDULER_SECONDS = 10
+"""Seconds of the clock between two looks of the scheduler."""
 PATIENCE_SECONDS = 60
 """Real seconds without a sign of its parent after which a code server ends. A sign comes every second, but none as
 long as the server loads."""
@@ -77,7 +79,14 @@ def _wait_in_real_time(module: Any) -> None:
         core.time = real
 
 
+def _look_every_few_seconds(module: Any) -> None:
+    """For the scheduler, which waits for the next minute in real seconds: on a fast clock that is minutes late."""
+    assert callable(module._get_next_scheduler_iteration_time)
+    module._get_next_scheduler_iteration_time = lambda start: start + SCHEDULER_SECONDS
+
+
 PATCHES: dict[str, Callable[[Any], None]] = {
+    "dagster._scheduler.scheduler": _look_every_few_seconds,
     "dagster._grpc.server": _hear_in_real_time("DagsterApiServer", "_heartbeat_thread"),
     "dagster._grpc.proxy_server": _hear_in_real_time("DagsterProxyApiServicer", "_server_heartbeat_thread"),
     "grpc._channel": _wait_in_real_time,
