@@ -39,7 +39,7 @@ from weather_dagster_tests.clock import Clock
 from weather_dagster_tests.conftest import BIN, Provider, free_port, serving, without_settings
 from weather_dagster_tests.test_dagster_dev import Dagster, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("alerting")]
+pytestmark = pytest.mark.integration
 
 START = floor_hour(utc_now()) + HOUR
 MINUTE = timedelta(minutes=1)
