@@ -3,6 +3,7 @@
 The Dagster assets and the independent ingestor (``weather ingest``) both call ``land_range``.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from weather_dagster import logs
 from weather_dagster.datasets import Dataset
 from weather_dagster.errors import ConfigurationError, ProviderError, RangeIncomplete, WarehouseError
 from weather_dagster.hours import HourRange, utc_now
@@ -25,6 +27,8 @@ from weather_dagster.weather_api.plan import Plan
 OpenWarehouse = Callable[[], AbstractContextManager[DuckDBWarehouse]]
 
 MAX_CALLS_NAMED = 5
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -141,9 +145,38 @@ def land_range(
         ConfigurationError: one provider answers with live data, another with made-up data.
     """
     landing = Landing(dataset, (api.provider,), hours)
-    if not api.offers(dataset):
-        return landing
-    plan = api.plan(dataset, locations, hours)
+    with logs.bound(run_id=run_id, dataset=dataset.name):
+        if api.offers(dataset):
+            _fetch_and_land(landing, api, open_warehouse, locations, run_id, on_call, closed)
+            _log_summary(landing, len(locations))
+    return landing
+
+
+def _log_summary(landing: Landing, places: int) -> None:
+    counts = {
+        "places": places,
+        "calls": landing.calls,
+        "failed_calls": len(landing.failures),
+        "rows_added": landing.rows_added,
+        "quarantined": landing.quarantined,
+        "seconds": round(landing.fetch_seconds + landing.land_seconds, 3),
+    }
+    told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    _logger.info(
+        "%s of %s landed: %s", landing.dataset.name, landing.hours, told, extra={"hours": str(landing.hours), **counts}
+    )
+
+
+def _fetch_and_land(
+    landing: Landing,
+    api: WeatherApi,
+    open_warehouse: OpenWarehouse,
+    locations: Sequence[Location],
+    run_id: str,
+    on_call: Callable[[int, int], None] | None,
+    closed: Closed | None,
+) -> None:
+    plan = api.plan(landing.dataset, locations, landing.hours)
     with open_warehouse() as warehouse:
         held = _held_realms(warehouse)
         plan = landing.plan = resume(api, warehouse, plan)
@@ -186,7 +219,6 @@ def land_range(
             _copy_calls(api, warehouse)
     if not (landing.failures or landing.stopped):
         api.finish(plan)
-    return landing
 
 
 def _land(
