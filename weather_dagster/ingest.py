@@ -145,9 +145,38 @@ def land_range(
         ConfigurationError: one provider answers with live data, another with made-up data.
     """
     landing = Landing(dataset, (api.provider,), hours)
-    if not api.offers(dataset):
-        return landing
-    plan = api.plan(dataset, locations, hours)
+    with logs.bound(run_id=run_id, dataset=dataset.name):
+        if api.offers(dataset):
+            _fetch_and_land(landing, api, open_warehouse, locations, run_id, on_call, closed)
+            _log_summary(landing, len(locations))
+    return landing
+
+
+def _log_summary(landing: Landing, places: int) -> None:
+    counts = {
+        "places": places,
+        "calls": landing.calls,
+        "failed_calls": len(landing.failures),
+        "rows_added": landing.rows_added,
+        "quarantined": landing.quarantined,
+        "seconds": round(landing.fetch_seconds + landing.land_seconds, 3),
+    }
+    told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    _logger.info(
+        "%s of %s landed: %s", landing.dataset.name, landing.hours, told, extra={"hours": str(landing.hours), **counts}
+    )
+
+
+def _fetch_and_land(
+    landing: Landing,
+    api: WeatherApi,
+    open_warehouse: OpenWarehouse,
+    locations: Sequence[Location],
+    run_id: str,
+    on_call: Callable[[int, int], None] | None,
+    closed: Closed | None,
+) -> None:
+    plan = api.plan(landing.dataset, locations, landing.hours)
     with open_warehouse() as warehouse:
         held = _held_realms(warehouse)
         plan = landing.plan = resume(api, warehouse, plan)
@@ -169,10 +198,7 @@ def land_range(
     landing.resumed = len(plan.landed)
     asked_at = time.perf_counter()
     providers: dict[str, None] = {}
-    with (
-        logs.bound(run_id=run_id, dataset=dataset.name.value),
-        closing(api.fetch(plan, run_id=run_id, on_call=on_call, on_provider=meet, closed=closed)) as loads,
-    ):
+    with closing(api.fetch(plan, run_id=run_id, on_call=on_call, on_provider=meet, closed=closed)) as loads:
         try:
             for fetched in loads:
                 fetched_at = time.perf_counter()
@@ -193,29 +219,6 @@ def land_range(
             _copy_calls(api, warehouse)
     if not (landing.failures or landing.stopped):
         api.finish(plan)
-    _summarize(landing, locations, run_id)
-    return landing
-
-
-def _summarize(landing: Landing, locations: Sequence[Location], run_id: str) -> None:
-    """One line of the log over the whole range."""
-    told = {
-        "run_id": run_id,
-        "dataset": landing.dataset.name.value,
-        "hours": str(landing.hours),
-        "places": [location.id for location in locations],
-        "calls": landing.calls,
-        "calls_wasted": landing.wasted,
-        "rows_received": landing.rows_received,
-        "rows_added": landing.rows_added,
-        "quarantined": landing.quarantined,
-        "failures": len(landing.failures),
-    }
-    _logger.info(
-        "%s of %s: %d calls, %d rows received, %d added, %d quarantined",
-        landing.dataset.name, landing.hours, landing.calls, landing.rows_received, landing.rows_added,
-        landing.quarantined, extra=told,
-    )  # fmt: skip
 
 
 def _land(

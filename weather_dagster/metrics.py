@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from weather_dagster.alerts.book import open_book
 from weather_dagster.alerts.reports import Severity
 from weather_dagster.datasets import DATASETS
-from weather_dagster.errors import WarehouseError
+from weather_dagster.errors import ConfigurationError, WarehouseError
 from weather_dagster.hours import floor_hour, utc_now
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import Settings
@@ -148,5 +148,14 @@ def registry(settings: Settings, instance: "DagsterInstance") -> CollectorRegist
 
 
 def write_textfile(path: Path, metrics: CollectorRegistry) -> None:
-    """Write for node_exporter's textfile collector, whole or not at all."""
-    write_to_textfile(str(path), metrics)
+    """Write for node_exporter's textfile collector, whole or not at all.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    try:
+        write_to_textfile(str(path), metrics)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror}; let --textfile name a file in a folder that can be"
+        ) from None

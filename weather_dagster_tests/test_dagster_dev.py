@@ -17,6 +17,7 @@ import pytest
 from weather_dagster.automation.local_run import WORKSPACE_FILE
 from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
+from weather_dagster.settings import realm
 from weather_dagster_tests.conftest import BIN, KEY, free_port, without_settings
 
 pytestmark = pytest.mark.integration
@@ -176,7 +177,7 @@ def dagster(environment: dict[str, str]) -> Iterator[Dagster]:
 
 def query(environment: dict[str, str], sql: str) -> list[tuple[Any, ...]]:
     """Rows of the home's warehouse, between the writers' turns."""
-    path = Path(environment["WEATHER_HOME"]) / "simulator" / "warehouse.duckdb"
+    path = Path(environment["WEATHER_HOME"]) / realm(environment["WEATHER_PROVIDER"]) / "warehouse.duckdb"
 
     def ask() -> list[tuple[Any, ...]] | None:
         try:

@@ -9,20 +9,27 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance
 
+from weather_dagster.automation.local_run import prepare_dagster_home
 from weather_dagster.doctor import Cause, Finding, Verdict, examine
+from weather_dagster.hours import utc_now
 from weather_dagster.settings import Settings
 from weather_dagster.simulator.accounts import Account, account_of_plan
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
 from weather_dagster.warehouse.duckdb import open_warehouse
+from weather_dagster_tests.automation.beats import beat
 from weather_dagster_tests.conftest import KEY, Provider, Weather, free_port, serving
 
 pytestmark = pytest.mark.integration
 
+HOOK = "json://127.0.0.1/hook"
+"""Where alerts would go: no part of a doctor's look sends any."""
 CURRENT = "/data/2.5/weather"
 HISTORY = "/data/2.5/history/city"
 AIR = "/data/2.5/air_pollution/history"
@@ -71,19 +78,54 @@ def only_cause(found: list[Finding]) -> Finding:
 def test_an_installation_in_order_has_nothing_but_good_findings_and_costs_a_call_for_each_product(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, provider.live, WEATHER_HISTORY_PROVIDER="open_meteo")
+    use(monkeypatch, provider.live, WEATHER_HISTORY_PROVIDER="open_meteo", WEATHER_ALERT_URLS=HOOK)
     found = findings()
     assert {each.verdict for each in found} == {Verdict.OK}, found
     checks = {each.check for each in found}
-    assert {"settings", "places", "home", "warehouse", "dagster home", "clock"} <= checks
+    assert {"settings", "places", "home", "warehouse", "dagster home", "alerts", "clock"} <= checks
     assert {f"openweather {CURRENT}", f"openweather {HISTORY}", "open_meteo api/v1/forecast"} <= checks
     assert provider.faults.requests == {CURRENT: {200: 1}, HISTORY: {200: 1}, "/api/v1/forecast": {200: 1}}
 
 
 def test_the_simulator_needs_no_key_and_no_network() -> None:
     found = findings()
-    assert {each.verdict for each in found} == {Verdict.OK}, found
+    assert {each.verdict for each in found if each.check != "alerts"} == {Verdict.OK}, found
     assert "no key" in told(found, "simulator").message
+
+
+def test_nobody_who_is_told_of_problems_is_a_warning() -> None:
+    finding = told(findings(), "alerts")
+    assert finding.verdict is Verdict.WARN
+    assert "nobody is told" in finding.message
+    assert "weather alerts test" in finding.way_out
+
+
+def test_alert_urls_are_told_by_position_and_scheme_and_a_wrong_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, {}, WEATHER_ALERT_URLS="json://host/secret-hook error=mailto://me:secret-word@host.org")
+    assert told(findings(), "alerts").message == "told to target 1 (json), target 2 (mailto)"
+    use(monkeypatch, {}, WEATHER_ALERT_URLS="json://host/hook nonsense-with-secret")
+    finding = told(findings(), "alerts")
+    assert finding.verdict is Verdict.FAIL
+    assert "entry 2 is no URL" in finding.message
+    assert "secret" not in finding.message
+
+
+def test_a_daemon_that_went_silent_is_a_warning_and_one_that_lives_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare_dagster_home(Settings.load())
+    assert told(findings(), "daemon").verdict is Verdict.WARN
+    with DagsterInstance.from_config(str(Settings.load().dagster_home_path)) as instance:
+        beat(instance, utc_now())
+        assert told(findings(), "daemon").verdict is Verdict.OK
+        beat(instance, utc_now() - timedelta(minutes=10))
+    finding = told(findings(), "daemon")
+    assert finding.verdict is Verdict.WARN
+    assert "weather dev" in finding.way_out
+
+
+def test_a_recording_has_neither_daemon_nor_alerts(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, {"WEATHER_PROVIDER": "recorded"})
+    prepare_dagster_home(Settings.load())
+    assert not {"daemon", "alerts"} & {each.check for each in findings()}
 
 
 @pytest.mark.parametrize("key", ["", "  "])
@@ -141,7 +183,7 @@ def test_a_malformed_key_is_told_behind_another_host_that_is_no_stand_in(monkeyp
 
 
 def test_a_stand_in_takes_a_key_of_any_shape(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, provider.live, OPENWEATHER_API_KEY="anything")
+    use(monkeypatch, provider.live, OPENWEATHER_API_KEY="anything", WEATHER_ALERT_URLS=HOOK)
     assert {each.verdict for each in findings()} == {Verdict.OK}
 
 
@@ -372,7 +414,7 @@ def test_a_wrong_setting_is_named(
 
 def test_a_zone_that_is_not_the_places(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "places.yaml").write_text(f"locations:\n- {PLACE.replace('Europe/Paris', 'Asia/Tokyo')}\n")
-    use(monkeypatch, {"WEATHER_LOCATIONS": "places.yaml"})
+    use(monkeypatch, {"WEATHER_LOCATIONS": "places.yaml"}, WEATHER_ALERT_URLS=HOOK)
     (finding,) = (each for each in findings() if each.verdict is not Verdict.OK)
     assert (finding.check, finding.verdict) == ("places", Verdict.WARN)
     assert "Asia/Tokyo" in finding.message
@@ -380,7 +422,7 @@ def test_a_zone_that_is_not_the_places(home: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_command_ends_well_when_nothing_fails_and_its_json_can_be_read(weather: Weather) -> None:
-    run = weather("doctor", "--json")
+    run = weather("doctor", "--json", WEATHER_ALERT_URLS=HOOK)
     assert run.returncode == 0, run.stderr
     assert {each["verdict"] for each in json.loads(run.stdout)} == {"ok"}
 

@@ -1,8 +1,9 @@
 """Retention: what is old and superseded goes, so that neither Dagster's storage nor the store grows for ever.
 
 What stays, whatever its age: of each kind of event the newest for each asset and partition with the run it is of, so
-that every partition looks as before; the newest evaluation of each check; the newest version of each reading; the
-whole quarantine. Dagster prunes its ticks itself (``dagster.yaml``), but neither runs nor events.
+that every partition looks as before; the newest evaluation of each check and outcome; the newest version of each
+reading; the whole quarantine; how many calls there were. Dagster prunes its ticks itself (``dagster.yaml``), but
+neither runs nor events.
 """
 
 import shutil
@@ -35,6 +36,7 @@ from weather_dagster.partitions import POOL
 from weather_dagster.resources import DuckDBWarehouseResource
 from weather_dagster.settings import Settings
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.weather_api.api import WeatherApi
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 BATCH = 500
@@ -74,8 +76,9 @@ def prune_runs(instance: DagsterInstance, before: datetime, *, dry_run: bool) ->
         newest = sa.select(sa.func.max(events.c.id)).where(events.c.asset_key.is_not(None))
         by_partition = newest.group_by(events.c.dagster_event_type, events.c.asset_key, events.c.partition)
         old_events, needed = _superseded(connection, events, by_partition, old)
+        # The newest may be one that a failed run only planned: Dagster then asks for the newest that has ended.
         by_check = sa.select(sa.func.max(checks.c.id)).group_by(
-            checks.c.asset_key, checks.c.check_name, checks.c.partition
+            checks.c.asset_key, checks.c.check_name, checks.c.partition, checks.c.execution_status
         )
         old_checks, needed_by_checks = _superseded(connection, checks, by_check, old)
         needed |= needed_by_checks
@@ -87,7 +90,7 @@ def prune_runs(instance: DagsterInstance, before: datetime, *, dry_run: bool) ->
         for run_id in old:
             instance.compute_log_manager.delete_logs(prefix=[run_id])
             if run_id not in needed:
-                # Its events went above; Dagster's own call would open, and make, an event file for each.
+                # Its events went above; `instance.delete_run` would open the file of each run to look for more.
                 instance.run_storage.delete_run(run_id)
         if isinstance(storage, SqliteEventLogStorage):
             _shrink(storage, forgotten=[run_id for run_id in old if run_id not in needed], emptied=sorted(needed))
@@ -118,12 +121,20 @@ def _shrink(storage: SqliteEventLogStorage, *, forgotten: Sequence[str], emptied
             Path(storage.path_for_shard(run_id) + ending).unlink(missing_ok=True)
     for run_id in emptied:
         path = Path(storage.path_for_shard(run_id))
-        if path.exists():
+        if path.exists() and _has_events(path):
             # A file without a row still has a page for each table and index: small pages make it small.
             _execute(path, "delete from event_logs", "pragma journal_mode = delete", "pragma page_size = 512", "vacuum")
     index = Path(storage.path_for_shard("index"))
     _execute(index, "vacuum")
-    _execute(index.parent.with_suffix(".db"), "vacuum")
+    # SQLite lets the tags of a deleted run stay, where Postgres deletes them with it.
+    orphans = "delete from run_tags where run_id not in (select run_id from runs)"
+    _execute(index.parent.with_suffix(".db"), orphans, "vacuum")
+
+
+def _has_events(path: Path) -> bool:
+    """Whether it was not emptied already: what partitions need grows by a run an hour, and is met every night."""
+    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
+        return bool(connection.execute("select exists (select 1 from event_logs)").fetchone()[0])
 
 
 def _execute(path: Path, *statements: str) -> None:
@@ -173,6 +184,7 @@ class RetentionConfig(dg.Config):
     dry_run: bool = Field(default=True, description="Only count what would go.")
     run_days: int = Field(default=30, ge=1, description="Runs, their events and logs, what dbt left in its target.")
     version_days: int = Field(default=90, ge=1, description="Versions of a reading that a newer one replaced.")
+    call_days: int = Field(default=400, ge=32, description="Calls in the ledger that the store has too.")
 
 
 @dg.op(pool=POOL, description="Forget what is old and superseded, in Dagster's storage, the store and on disk.")
@@ -184,15 +196,17 @@ def prune(context: dg.OpExecutionContext, config: RetentionConfig, warehouse: Du
         pruned = prune_runs(context.instance, runs_before, dry_run=config.dry_run)
         with warehouse.warehouse() as store:
             versions = prune_versions(store, now - timedelta(days=config.version_days), dry_run=config.dry_run)
+        with WeatherApi.from_settings(settings).ledger() as ledger:
+            calls = ledger.prune(now - timedelta(days=config.call_days), dry_run=config.dry_run)
         leftovers = (*(DBT_DIR / "target").glob("dbt_models-*"), *(settings.home / "logs").glob("*.log"))
         files = prune_files(leftovers, runs_before, dry_run=config.dry_run)
         if not config.dry_run:
             with open_book(settings.alerts_path) as book:
                 book.prune(runs_before)
-    context.add_output_metadata({**asdict(pruned), "versions": versions, "files": files})
+    context.add_output_metadata({**asdict(pruned), "versions": versions, "calls": calls, "files": files})
 
 
-@dg.job(description="Prune runs, events, replaced versions and logs by age; dry_run tells first what would go.")
+@dg.job(description="Prune runs, events, replaced versions, calls and logs by age; dry_run tells first what would go.")
 def retention() -> None:
     """The job that the schedule starts every night."""
     prune()

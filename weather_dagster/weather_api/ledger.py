@@ -50,6 +50,14 @@ create table if not exists calls (
 );
 create index if not exists calls_by_time on calls (provider, product, asked_at_utc);
 create index if not exists calls_to_copy on calls (is_copied) where is_copied = 0;
+create table if not exists forgotten_calls (
+    provider text not null,
+    account text not null,
+    product text not null,
+    outcome text not null,
+    calls integer not null,
+    primary key (provider, account, product, outcome)
+);
 create table if not exists blocks (
     provider text not null,
     account text not null,
@@ -254,11 +262,21 @@ class Ledger:
         return [calls for (calls,) in rows]
 
     def outcomes(self) -> list[tuple[str, str, int]]:
-        """How many ended calls of this account each product has, by how they ended."""
+        """How many ended calls of this account each product has, by how they ended; it never falls."""
+        mine = "where provider = :provider and account = :account"
         return self._rows(
-            "select product, outcome, count(*) from calls where provider = ? and account = ? and outcome is not null "
-            "group by product, outcome order by product, outcome",
-            [self._service.name, self._account],
+            f"""
+            select product, outcome, sum(calls)
+            from (
+                select product, outcome, count(*) as calls from calls {mine} and outcome is not null
+                group by product, outcome
+                union all
+                select product, outcome, calls from forgotten_calls {mine}
+            )
+            group by product, outcome
+            order by product, outcome
+            """,
+            {"provider": self._service.name, "account": self._account},
         )
 
     def last_success(self) -> datetime | None:
@@ -305,6 +323,25 @@ class Ledger:
         """These calls are in the warehouse."""
         with self._transaction():
             self._connection.executemany("update calls set is_copied = 1 where call_id = ?", [(i,) for i in call_ids])
+
+    def prune(self, before: datetime, *, dry_run: bool) -> int:
+        """Forget the calls of all services that were asked before an instant and are in the warehouse; how many.
+
+        Only their number by outcome stays. What was asked since the month began must not be forgotten: it counts for
+        the budget.
+        """
+        old = "from calls where is_copied = 1 and asked_at_utc < ?"
+        with self._transaction():
+            ((calls,),) = self._rows(f"select count(*) {old}", [before.timestamp()])
+            if not dry_run:
+                self._rows(
+                    "insert into forgotten_calls select provider, account, product, outcome, count(*) "
+                    f"{old} group by provider, account, product, outcome "
+                    "on conflict do update set calls = calls + excluded.calls",
+                    [before.timestamp()],
+                )
+                self._rows(f"delete {old}", [before.timestamp()])
+        return int(calls)
 
     def _spent(self, product: str, window: Window, now: datetime) -> float:
         # A clock that was set back leaves calls of the "future", which would count for as long as it was.

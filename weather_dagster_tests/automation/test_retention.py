@@ -1,20 +1,14 @@
 """Retention on a real Dagster storage and a real store: what goes, what stays, and that partitions look as before."""
 
 import os
-import shutil
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import dagster as dg
 import pytest
 import time_machine
-from dagster import DagsterEvent, DagsterEventType
-from dagster._core.events import AssetMaterializationPlannedData, StepMaterializationData
-from dagster._core.test_utils import create_run_for_test
+from dagster import DagsterEventType
 
 from weather_dagster.automation.retention import prune_files, prune_runs, prune_versions, retention
 from weather_dagster.hours import HOUR
@@ -173,74 +167,3 @@ def test_the_job_only_counts_until_it_is_told_otherwise(instance, tmp_path, clea
     assert runs == 3
     assert told.success
     assert len(instance.get_runs()) == 3
-
-
-def reported(instance: dg.DagsterInstance, *, fails: bool) -> str:
-    """A run of the first hour as Dagster's storage sees it, without the cost of executing one; its id."""
-    with time_machine.travel(START + HOUR):
-        run = create_run_for_test(instance, job_name="hourly", tags={"dagster/partition": partition_key(START)})
-        planned = AssetMaterializationPlannedData(PROPER, partition_key(START))
-        instance.report_dagster_event(
-            DagsterEvent.build_asset_materialization_planned_event("hourly", "thing", planned), run.run_id
-        )
-        instance.report_engine_event("What a run tells. " * 5000, run)
-        if not fails:
-            made = StepMaterializationData(dg.AssetMaterialization(PROPER, partition=partition_key(START)))
-            kind = DagsterEventType.ASSET_MATERIALIZATION.value
-            instance.report_dagster_event(DagsterEvent(kind, "hourly", event_specific_data=made), run.run_id)
-        ending = DagsterEventType.RUN_FAILURE if fails else DagsterEventType.RUN_SUCCESS
-        instance.report_dagster_event(DagsterEvent(ending.value, "hourly"), run.run_id)
-    return run.run_id
-
-
-def _renamed(told: object, run_id: str, new_id: str, partition: str) -> object:
-    return told.replace(run_id, new_id).replace(partition_key(START), partition) if isinstance(told, str) else told
-
-
-def repeat(folder: Path, run_id: str, hours: Sequence[datetime]) -> None:
-    """Copy what the storage holds of a run of the first hour to runs of other hours: 2,000 real ones take minutes."""
-    tables = {"runs.db": ("runs", "run_tags"), "runs/index.db": ("event_logs",)}
-    new = [(str(uuid4()), partition_key(hour)) for hour in hours]
-    for file, names in tables.items():
-        with closing(sqlite3.connect(folder / "history" / file)) as connection, connection:
-            for name in names:
-                columns = [column for _, column, *_ in connection.execute(f"pragma table_info({name})")]
-                columns.remove("id")
-                listed = ", ".join(columns)
-                rows = connection.execute(f"select {listed} from {name} where run_id = ? order by id", [run_id])
-                found = rows.fetchall()
-                copies = [[_renamed(told, run_id, *other) for told in row] for row in found for other in new]
-                marks = ", ".join("?" * len(columns))
-                connection.executemany(f"insert into {name} ({listed}) values ({marks})", copies)
-    shard = folder / "history" / "runs" / f"{run_id}.db"
-    with closing(sqlite3.connect(shard)) as connection:
-        connection.execute("pragma wal_checkpoint(truncate)")
-    for i, _ in new:
-        shutil.copyfile(shard, shard.with_stem(i))
-
-
-@pytest.mark.integration
-def test_a_home_with_two_thousand_runs_shrinks_and_every_partition_looks_as_before(instance, tmp_path):
-    good, bad = reported(instance, fails=False), reported(instance, fails=True)
-    hours = [START + number * HOUR for number in range(1, 1000)]
-    repeat(tmp_path, good, hours)
-    repeat(tmp_path, bad, hours[:50])
-    repeat(tmp_path, good, hours[50:])
-    assert len(instance.get_runs()) == 2000
-
-    def shown() -> dict[str, object]:
-        storage = instance.event_log_storage
-        return {
-            "materialized": storage.get_materialized_partitions(PROPER),
-            "failed": storage.get_latest_asset_partition_materialization_attempts_without_materializations(PROPER),
-            "newest": storage.get_latest_storage_id_by_partition(PROPER, DagsterEventType.ASSET_MATERIALIZATION),
-        }
-
-    before, size = shown(), sum(path.stat().st_size for path in tmp_path.rglob("*.db"))
-    assert (len(before["materialized"]), len(before["failed"])) == (1000, 51)
-    pruned = prune_runs(instance, LATER + timedelta(days=30), dry_run=False)
-    # Kept: the newest good run of each hour, and beside it the failed one where that is the newer.
-    assert (pruned.runs, pruned.runs_without_events) == (949, 1051)
-    assert shown() == before
-    assert len(instance.get_runs()) == 1051
-    assert sum(path.stat().st_size for path in tmp_path.rglob("*.db")) < size / 4

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "demo", "backfill", "ingest", "report", "dev", "simulator", "simulator serve", "locations", "locations list",
     "locations search", "locations check", "budget", "doctor",
-    "quarantine", "quarantine list", "quarantine redrive",
-    "status", "metrics", "backup", "restore", "alerts", "alerts list", "alerts test", "alerts silence",
+    "quarantine", "quarantine list", "quarantine redrive", "status", "metrics", "backup", "restore",
+    "alerts", "alerts list", "alerts test", "alerts silence",
 )  # fmt: skip
 RUN = CliRunner()
 

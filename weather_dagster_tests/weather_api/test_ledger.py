@@ -232,12 +232,14 @@ EVERY_METHOD: dict[str, Callable[[Ledger], object]] = {
     "note_landed": lambda ledger: ledger.note_landed("range", [LANDED], NOW),
     "finish": lambda ledger: ledger.finish("range"),
     "note_copied": lambda ledger: ledger.note_copied(["c"]),
+    "prune": lambda ledger: ledger.prune(NOW, dry_run=False),
+    "outcomes": lambda ledger: ledger.outcomes(),
     "block": lambda ledger: ledger.block(NOW),
     "spent": lambda ledger: ledger.spent(NOW),
     "last_success": lambda ledger: ledger.last_success(),
     "calls_to_copy": lambda ledger: ledger.calls_to_copy(),
 }
-READING = ("block", "spent", "last_success", "calls_to_copy")
+READING = ("outcomes", "block", "spent", "last_success", "calls_to_copy")
 
 
 @pytest.mark.parametrize("name", sorted(EVERY_METHOD.keys() - set(READING)))
@@ -312,6 +314,28 @@ def test_a_closed_call_can_turn_out_to_be_another_thing(tmp_path: Path) -> None:
         ledger.amend_outcome(first, "malformed")
         told = {row["call_id"]: row["outcome"] for row in ledger.calls_to_copy().to_pylist()}
     assert told == {first: "malformed", second: "ok"}
+
+
+def test_old_calls_that_the_store_has_are_forgotten_and_their_number_and_the_running_month_stay(tmp_path: Path) -> None:
+    clock = Clock(NOW - timedelta(days=500))
+    month = Limit(10, Window.MONTH)
+    with open_ledger(service(tmp_path / "l.sqlite", month)) as ledger:
+        copied, uncopied = (str(ledger.admit(QUESTION, "r", clock)) for _ in range(2))
+        clock.now = NOW
+        recent = str(ledger.admit(QUESTION, "r", clock))
+        for call_id in (copied, uncopied, recent):
+            ledger.close_call(call_id, "ok", 200, 0.1)
+        ledger.note_copied([copied, recent])
+        before = ledger.outcomes(), ledger.spent(NOW), ledger.last_success()
+        assert before[0] == [("free", "ok", 3)]
+        cutoff = NOW - timedelta(days=400)
+        assert ledger.prune(cutoff, dry_run=True) == 1
+        assert [ledger.prune(cutoff, dry_run=False) for _ in range(2)] == [1, 0]
+        assert (ledger.outcomes(), ledger.spent(NOW), ledger.last_success()) == before
+        assert [row["call_id"] for row in ledger.calls_to_copy().to_pylist()] == [uncopied]
+        ledger.note_copied([uncopied])
+        assert ledger.prune(cutoff, dry_run=False) == 1
+        assert ledger.outcomes() == before[0]
 
 
 def test_a_live_plan_is_limited_in_its_home_and_built_in_data_is_not(tmp_path: Path) -> None:
