@@ -130,8 +130,16 @@ def _copy(path: Path, target: Path) -> None:
             return
     except FileNotFoundError:
         return  # A log or a run that was tidied away meanwhile.
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
-        source.backup(copy)
+    # Read only: one that vanishes meanwhile would be made anew, and empty, where it was.
+    try:
+        with (
+            closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            source.backup(copy)
+    except sqlite3.OperationalError:
+        if path.exists():
+            raise
 
 
 def _copy_warehouse(warehouse: Path, target: Path) -> None:

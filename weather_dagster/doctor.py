@@ -170,12 +170,10 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
     if not (settings.dagster_home_path / "history").exists():
         return
     # Here, not above: Dagster takes a second to import, and a new home has nothing of it.
-    from dagster import DagsterInstance
+    from weather_dagster.status import daemon_is_up, recorded_instance
 
-    from weather_dagster.status import daemon_is_up
-
-    with DagsterInstance.from_config(str(settings.dagster_home_path)) as instance:
-        if daemon_is_up(instance, utc_now()):
+    with recorded_instance(settings) as instance:
+        if instance and daemon_is_up(instance, utc_now()):
             yield Finding("daemon", Verdict.OK, "Dagster's daemon runs")
             return
     yield Finding(

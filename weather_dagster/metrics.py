@@ -36,7 +36,7 @@ class WeatherCollector(Collector):
     """Reads all figures anew at each scrape."""
 
     def __init__(
-        self, settings: Settings, instance: "DagsterInstance", clock: Callable[[], datetime] = utc_now
+        self, settings: Settings, instance: "DagsterInstance | None", clock: Callable[[], datetime] = utc_now
     ) -> None:
         self._settings = settings
         self._instance = instance
@@ -79,12 +79,12 @@ class WeatherCollector(Collector):
 
     def _runs(self, now: datetime) -> Iterator[Metric]:
         up = GaugeMetricFamily("weather_daemon_up", "1 when Dagster's daemon gave a sign of life lately")
-        up.add_metric([], int(daemon_is_up(self._instance, now)))
+        up.add_metric([], int(self._instance is not None and daemon_is_up(self._instance, now)))
         labels = ["job", "status"]
         seconds = GaugeMetricFamily("weather_run_duration_seconds", "Duration of the newest ended run", labels=labels)
         began = GaugeMetricFamily("weather_run_start_timestamp_seconds", "Start of that run", labels=labels)
         told = set()
-        for run in last_runs(self._instance, RUNS_LOOKED_AT):
+        for run in last_runs(self._instance, RUNS_LOOKED_AT) if self._instance else ():
             if run.seconds is not None and run.started_at and (run.job, run.status) not in told:
                 told.add((run.job, run.status))
                 seconds.add_metric([run.job, run.status], run.seconds)
@@ -140,7 +140,7 @@ def _stored(store: DuckDBWarehouse, locations: Iterable[Location], now: datetime
     yield complete
 
 
-def registry(settings: Settings, instance: "DagsterInstance") -> CollectorRegistry:
+def registry(settings: Settings, instance: "DagsterInstance | None") -> CollectorRegistry:
     """A registry of these figures alone."""
     made = CollectorRegistry()
     made.register(WeatherCollector(settings, instance))

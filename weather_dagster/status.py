@@ -1,19 +1,21 @@
 """Is it healthy? What each place has, what ran last, what is open: the facts behind ``weather status`` and metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import dagster as dg
 from dagster import DagsterInstance
 
 from weather_dagster.alerts.book import Alert, open_book
 from weather_dagster.alerts.reports import Severity
-from weather_dagster.automation.local_run import prepare_dagster_home
+from weather_dagster.automation.schedules import TRIGGER_TAG
 from weather_dagster.checks.freshness import WEATHER_LIMITS
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, floor_hour
 from weather_dagster.locations import Location, load_locations
-from weather_dagster.settings import Settings
+from weather_dagster.settings import ProviderName, Settings
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.ledger import Spent
@@ -81,15 +83,21 @@ def examine(settings: Settings, now: datetime) -> Status:
             places = place_statuses(store, locations, now)
     except WarehouseError as error:
         faults.append(str(error))
+    is_live = settings.provider is not ProviderName.RECORDED
     old = [place.location_id for place in places if place.age is None or place.age > WEATHER_LIMITS.error]
-    if old:
+    if old and is_live:
         faults.append(f"the newest weather is older than {WEATHER_LIMITS.error / HOUR:.0f} hours at {', '.join(old)}")
     with open_book(settings.alerts_path) as book:
         alerts = book.alerts(open_only=True)
     faults += [f"{a.source} {a.subject}: {a.text}" for a in alerts if a.severity is Severity.ERROR]
-    prepare_dagster_home(settings)
-    with DagsterInstance.get() as instance:
-        runs, is_daemon_up = last_runs(instance, RUNS_SHOWN), daemon_is_up(instance, now)
+    runs: list[RunStatus] = []
+    is_daemon_up = False
+    with recorded_instance(settings) as instance:
+        if instance:
+            runs, is_daemon_up = last_runs(instance, RUNS_SHOWN), daemon_is_up(instance, now)
+            scheduled = instance.get_runs(dg.RunsFilter(tags={TRIGGER_TAG: "schedule"}), limit=1)
+            if scheduled and not is_daemon_up:
+                faults.append("Dagster's daemon does not run: nothing is fetched by itself; `weather dev` starts it")
     spent = WeatherApi.from_settings(settings).spent()
     return Status(
         settings.provider, tuple(faults), tuple(places), tuple(alerts), tuple(spent), tuple(runs), is_daemon_up
@@ -121,6 +129,17 @@ def place_statuses(store: DuckDBWarehouse, locations: Sequence[Location], now: d
         age = max(now - newest - HOUR, timedelta(0)) if newest else None
         statuses.append(PlaceStatus(location.id, newest, age, day / DAY_HOURS, week / WEEK_HOURS))
     return statuses
+
+
+@contextmanager
+def recorded_instance(settings: Settings) -> Iterator[DagsterInstance | None]:
+    """What Dagster has recorded in the home, for reading; None when it never ran there."""
+    home = settings.dagster_home_path
+    if not (home / "history").exists():
+        yield None
+        return
+    with DagsterInstance.from_config(str(home)) as instance:
+        yield instance
 
 
 def last_runs(instance: DagsterInstance, limit: int) -> list[RunStatus]:

@@ -70,17 +70,15 @@ def metrics(
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
 ) -> None:
     """Tell Prometheus calls, budget, rows, quarantine, ages, runs and alerts; without an option on the screen."""
-    from dagster import DagsterInstance
     from prometheus_client import generate_latest, start_http_server
 
-    from weather_dagster.automation.local_run import prepare_dagster_home
     from weather_dagster.metrics import registry, write_textfile
+    from weather_dagster.status import recorded_instance
 
     if textfile and port:
         raise ConfigurationError("--textfile and --port exclude each other; give one of them")
     settings = Settings.load()
-    prepare_dagster_home(settings)
-    with DagsterInstance.get() as instance:
+    with recorded_instance(settings) as instance:
         figures = registry(settings, instance)
         if textfile:
             write_textfile(textfile, figures)

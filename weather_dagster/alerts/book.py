@@ -2,7 +2,7 @@
 
 An alert is one problem of one source and subject from its beginning to its end. What opens or ends together is one
 message; what lasts is told once more in a summary per window; a message has one delivery for each target. One SQLite
-file a home, or any database that SQLAlchemy speaks to; several processes may use it at once.
+file a home; several processes may use it at once.
 """
 
 import hashlib
@@ -53,6 +53,8 @@ _alerts = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("explains", sa.Text, nullable=False),
     sa.Column("muted_by", sa.JSON, nullable=False),
+    sa.Column("is_event", sa.Boolean, nullable=False),
+    sa.Column("over", sa.Text, nullable=False),
     sa.Column("run_id", sa.String(36)),
     sa.Column("last_hour", _Instant),
     sa.Column("opened_at", _Instant, nullable=False),
@@ -107,7 +109,7 @@ class State(StrEnum):
     SENDING = "sending"
     SENT = "sent"
     UNKNOWN = "unknown"
-    """Whoever sent it was stopped meanwhile: it may have arrived, so it is not sent again."""
+    """Whoever sent it was stopped meanwhile: it may have arrived, so it is not sent again within the window."""
     FAILED = "failed"
 
 
@@ -122,6 +124,8 @@ class Alert:
     text: str
     explains: str
     muted_by: Sequence[str]
+    is_event: bool
+    over: str
     run_id: str | None
     last_hour: datetime | None
     """The latest hour that it was seen in."""
@@ -195,6 +199,7 @@ class AlertBook:
             heard = [a for a in alerts if not any(a.matches(silence.pattern) for silence in silences)]
             # Who hears of errors alone has not heard of a cause that is a warning.
             needs_errors = any(severity is Severity.ERROR for _, severity in targets)
+            _send_again(connection, now - window, now)
             news = [alert for alert in heard if not _is_muted(alert, alerts, needs_errors=needs_errors)]
             composed = [
                 *_openings(connection, news, ui_url, now),
@@ -213,18 +218,18 @@ class AlertBook:
                         position=position,
                     )
                 )
-                for key, severity in targets:
-                    if severity in (None, message.severity):
-                        connection.execute(
-                            sa.insert(_deliveries).values(
-                                message_id=message.message_id,
-                                target=key,
-                                state=State.PENDING,
-                                attempts=0,
-                                next_try_at=now,
-                                changed_at=now,
-                            )
+                # A target that is named twice hears of everything once.
+                for key in {key for key, severity in targets if severity in (None, message.severity)}:
+                    connection.execute(
+                        sa.insert(_deliveries).values(
+                            message_id=message.message_id,
+                            target=key,
+                            state=State.PENDING,
+                            attempts=0,
+                            next_try_at=now,
+                            changed_at=now,
                         )
+                    )
         return composed
 
     def alerts(self, *, open_only: bool) -> list[Alert]:
@@ -317,27 +322,24 @@ class AlertBook:
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         with _faults_named(self._engine), self._engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('weather alerts'))"))
             yield connection
 
 
 @contextmanager
-def open_book(url: str | Path) -> Iterator[AlertBook]:
-    """Open the alert book at an SQLAlchemy URL, or in an SQLite file.
+def open_book(path: Path) -> Iterator[AlertBook]:
+    """Open the alert book in an SQLite file.
 
     Raises:
         ConfigurationError: it cannot be opened or written.
     """
-    if isinstance(url, Path):
-        try:
-            url.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(f"cannot make the folder of {url}: {error.strerror}; set WEATHER_HOME") from None
-        engine = sa.create_engine(f"sqlite:///{url}", connect_args={"timeout": LOCK_SECONDS})
-        _begin_immediately(engine)
-    else:
-        engine = sa.create_engine(url)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot make the folder of {path}: {error.strerror}; set WEATHER_HOME to a place that can be written"
+        ) from None
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": LOCK_SECONDS})
+    _begin_immediately(engine)
     try:
         with _faults_named(engine):
             _metadata.create_all(engine)
@@ -364,11 +366,10 @@ def _faults_named(engine: sa.Engine) -> Iterator[None]:
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
-        where = engine.url.render_as_string(hide_password=True)
         cause = getattr(error, "orig", None) or type(error).__name__
         raise ConfigurationError(
-            f"the alert book {where} cannot be used: {cause}; set WEATHER_HOME to a place that can be written, and if "
-            "the file is damaged, move it aside"
+            f"the alert book {engine.url.database} cannot be used: {cause}; set WEATHER_HOME to a place that can be "
+            "written, and if the file is damaged, move it aside"
         ) from None
 
 
@@ -419,7 +420,8 @@ def _apply(connection: sa.Connection, report: Report) -> None:
                 sa.insert(_alerts).values(
                     alert_id=str(uuid4()), source=report.source, subject=subject, severity=problem.severity,
                     text=problem.text[:MAX_TEXT], explains=report.explains, muted_by=list(report.muted_by),
-                    run_id=report.run_id, last_hour=last_hour, opened_at=report.at, seen_at=report.at, times=1,
+                    is_event=report.is_event, over=report.over, run_id=report.run_id, last_hour=last_hour,
+                    opened_at=report.at, seen_at=report.at, times=1,
                     is_closed=False,
                 )
             )  # fmt: skip
@@ -474,7 +476,14 @@ def _openings(connection: sa.Connection, alerts: Sequence[Alert], ui_url: str, n
         message = opening(together, ui_url)
         # That of the message: whoever got it gets what comes of all of them, again as one message.
         _update(connection, together, announced_at=now, announced_severity=message.severity)
+        _update(connection, (alert for alert in together if alert.is_event), resolved_at=now, is_closed=True)
         yield message
+
+
+def _send_again(connection: sa.Connection, before: datetime, now: datetime) -> None:
+    """Deliver once more what may not have arrived, when the window in which nothing is doubled is over."""
+    old = sa.and_(_deliveries.c.state == State.UNKNOWN, _deliveries.c.changed_at <= before)
+    connection.execute(sa.update(_deliveries).where(old).values(state=State.PENDING, next_try_at=now, changed_at=now))
 
 
 def _together(alert: Alert) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Delivery of messages through Apprise, at least once and, as far as that can be known, not twice.
 
 A delivery is claimed in a transaction of its own right before it is sent. One that failed is tried again, for a day;
-one whose sender was stopped meanwhile may have arrived and is not sent again: the next summary tells what lasts.
+one whose sender was stopped meanwhile may have arrived and is sent again when the window is over.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import apprise
 from pydantic import SecretStr
@@ -70,19 +70,31 @@ def read_targets(urls: SecretStr | None) -> list[Target]:
     Raises:
         ConfigurationError: an entry is no URL that Apprise knows. It is named by its position.
     """
-    targets = []
+    targets, faults = usable_targets(urls)
+    if faults:
+        raise faults[0]
+    return targets
+
+
+def usable_targets(urls: SecretStr | None) -> tuple[list[Target], list[ConfigurationError]]:
+    """The targets that can be used, and what is wrong with the other entries."""
+    targets, faults = [], []
     for position, entry in enumerate((urls.get_secret_value() if urls else "").split(), 1):
         routed = re.fullmatch(r"(error|warn)=(.+)", entry)
         severity, url = (Severity(routed[1]), routed[2]) if routed else (None, entry)
-        target = Target(SecretStr(url), position, severity)
-        if not apprise.Apprise().add(url):
-            raise ConfigurationError(
-                f"WEATHER_ALERT_URLS: entry {position} is no URL that Apprise can use; write it as Apprise's "
-                "documentation has it, such as json://host/path or mailto://user:password@host, with blanks between "
-                "entries and %20 for a blank in one"
+        service = apprise.Apprise()
+        # With a comma one entry would be several services, of which one that fails repeats the others.
+        if service.add(url) and len(service) == 1:
+            targets.append(Target(SecretStr(url), position, severity))
+        else:
+            faults.append(
+                ConfigurationError(
+                    f"WEATHER_ALERT_URLS: entry {position} is no URL of one service that Apprise can use; write it as "
+                    "Apprise's documentation has it, such as json://host/path or mailto://user:password@host, with "
+                    "blanks between entries, and %20 for a blank and %2C for a comma in one"
+                )
             )
-        targets.append(target)
-    return targets
+    return targets, faults
 
 
 def send(target: Target, message: Message) -> str | None:
@@ -92,7 +104,7 @@ def send(target: Target, message: Message) -> str | None:
     for service in notifier:
         service.socket_read_timeout = max(service.socket_read_timeout, ANSWER_SECONDS)
     kind = _NOTIFY_TYPES.get((message.kind, message.severity), apprise.NotifyType.SUCCESS)
-    with apprise.LogCapture(  # type: ignore[no-untyped-call]  # of Apprise
+    with apprise.LogCapture(  # type: ignore[no-untyped-call]  # Apprise has no types here
         level=logging.WARNING, fmt="%(message)s"
     ) as said:
         try:
@@ -145,8 +157,9 @@ def log(messages: Sequence[Message]) -> None:
 
 
 def _hide(target: Target, text: str) -> str:
-    url = target.url.get_secret_value().partition("://")[2]
-    parts = {part for part in re.split(r"[/:@?&=]", url) if len(part) >= SHORTEST_SECRET}
+    url = target.url.get_secret_value()
+    parts = {part for part in re.split(r"[/:@?&=]", url.partition("://")[2]) if len(part) >= SHORTEST_SECRET}
+    parts |= set(filter(None, (urlsplit(url).username, urlsplit(url).password)))
     for part in sorted(parts | {unquote(part) for part in parts}, key=len, reverse=True):
         text = text.replace(part, HIDDEN)
     return text[:300]

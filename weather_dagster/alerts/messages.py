@@ -46,17 +46,18 @@ def opening(alerts: Sequence["Alert"], ui_url: str) -> Message:
 def recovery(alerts: Sequence["Alert"], severity: Severity, now: datetime) -> Message:
     """That these problems are over."""
     lines = [
-        f"{_name(alert)}: over after {_span(alert.opened_at, alert.resolved_at or now)}, found {alert.times:,} times"
+        f"{_name(alert)}: over after {_span(alert.opened_at, alert.resolved_at or now)}{_found(alert)}"
         for alert in alerts
     ]
-    return _message(Kind.RECOVERED, severity, "Recovered", alerts, lines)
+    words = {alert.over for alert in alerts}
+    return _message(Kind.RECOVERED, severity, words.pop() if len(words) == 1 else "Over", alerts, lines)
 
 
 def summary(alerts: Sequence["Alert"], severity: Severity, ui_url: str, now: datetime) -> Message:
     """That these problems last."""
     lines = [
-        f"{_name(alert)}: since {alert.opened_at:%Y-%m-%dT%H:%MZ} ({_span(alert.opened_at, now)}), found "
-        f"{alert.times:,} times; last: {alert.text}"
+        f"{_name(alert)}: since {alert.opened_at:%Y-%m-%dT%H:%MZ} ({_span(alert.opened_at, now)}){_found(alert)}; "
+        f"last: {alert.text}"
         for alert in alerts
     ]
     return _message(Kind.SUMMARY, severity, f"Still {severity.upper()}", alerts, [*lines, *_links(alerts, ui_url)])
@@ -86,6 +87,11 @@ def _links(alerts: Sequence["Alert"], ui_url: str) -> list[str]:
 
 def _name(alert: "Alert") -> str:
     return alert.source + (f" ({alert.subject})" if alert.subject else "")
+
+
+def _found(alert: "Alert") -> str:
+    """How often; of a state that is looked at all the time nothing is counted."""
+    return f", found {alert.times:,} times" if alert.times > 1 else ""
 
 
 def _span(since: datetime, until: datetime) -> str:

@@ -44,6 +44,10 @@ class Report:
     muted_by: tuple[str, ...] = ()
     """Patterns of sources: as long as people know that one of them is wrong with the same subject, or as a whole, this
     is what follows from it, and no news."""
+    is_event: bool = False
+    """Nobody looks at the same again, as at hours long past: it is told once and has no end to tell of."""
+    over: str = "Recovered"
+    """What its end means, as the first word of the message."""
     subjects: frozenset[str] = frozenset()
     """The only subjects that were looked at; empty for all. It does not end the others, nor tell how bad it is as a
     whole."""

@@ -35,6 +35,9 @@ CHRONIC_WAIT = timedelta(hours=3)
 """How long after the last try a place waits of which hours were given up: else each new hour would have its own."""
 MAX_GAP = 12
 """So many hours that are there already may lie between two holes of one run, if the calls allow it."""
+OVER = f"Filled, or older than {LOOK_BACK / HOUR:.0f} hours"
+SHORT_BLOCK = HOUR
+"""A provider that wants to be left alone for no longer is waited for, and nobody is told."""
 WITNESS_DAYS = timedelta(days=30)
 """How far back a row tells that a place was watched before the look-back began."""
 
@@ -209,7 +212,9 @@ def plan_healing(
         why_not = f"{len(given_up):,} place-hours are given up, {len(holes.lost):,} are lost; nothing else is missing"
     else:
         why_not = "nothing is missing"
-    waits = {hole.dataset for hole in due} if due and run is None else set()
+    blocked_until = max((block.until for block in api.blocks().values()), default=now)
+    is_news = due and run is None and not now < blocked_until <= now + SHORT_BLOCK
+    waits = {hole.dataset for hole in due} if is_news else set()
     reports = tuple(
         _report(dataset, given_up, holes.lost, why_not if dataset.name in waits else "", api, now)
         for dataset in offered
@@ -246,7 +251,9 @@ def _due(
         if len(tried) >= MAX_TRIES:
             continue
         wait_until = max((each.ended_at for each in tried), default=now) + BACK_OFF[len(tried)]
-        if max(wait_until, chronic.get((hole.dataset, hole.place), now)) <= now:
+        # What some endpoints serve for the running hour alone cannot be had later.
+        is_running = hole.hour == floor_hour(now)
+        if wait_until <= now and (is_running or chronic.get((hole.dataset, hole.place), now) <= now):
             due.append(hole)
     return due
 
@@ -383,13 +390,13 @@ def _report(
         if place in passed:
             told.append(f"{_span(passed[place])}: lost, {api.provider} serves them no more")
         problems.append(Problem(place, Severity.ERROR if place in gone else Severity.WARN, "; ".join(told)))
-    return Report(f"healing {dataset.name}", now, tuple(problems), muted_by=_causes(dataset))
+    return Report(f"healing {dataset.name}", now, tuple(problems), muted_by=_causes(dataset), over=OVER)
 
 
 def _causes(dataset: Dataset) -> tuple[str, ...]:
     """Sources of which hours that were given up are only what follows: they are told when the cause is gone."""
-    checks = (f"check bronze/{dataset.name}: {name}*" for name in ("completeness", "quarantine_share"))
-    return ("run hourly_weather*", *checks)
+    checks = (f"check bronze/{dataset.name}: {name}" for name in ("completeness", "quarantine_share"))
+    return ("run hourly_weather", *checks)
 
 
 def _tell_given_up(place: str, given_up: Mapping[Hole, Sequence[Try]]) -> str:

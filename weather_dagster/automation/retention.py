@@ -28,6 +28,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 from pydantic import Field
 
 from weather_dagster.alerts.book import open_book
+from weather_dagster.automation.healing import LOOK_BACK
 from weather_dagster.datasets import DATASETS
 from weather_dagster.dbt_command import DBT_DIR
 from weather_dagster.failures import failing_clearly
@@ -182,7 +183,10 @@ class RetentionConfig(dg.Config):
     """Ages in days. A run that a person starts only tells what would go, until they say otherwise."""
 
     dry_run: bool = Field(default=True, description="Only count what would go.")
-    run_days: int = Field(default=30, ge=1, description="Runs, their events and logs, what dbt left in its target.")
+    # Healing counts its tries in its look-back by their runs.
+    run_days: int = Field(
+        default=30, ge=LOOK_BACK.days + 1, description="Runs, their events and logs, what dbt left in its target."
+    )
     version_days: int = Field(default=90, ge=1, description="Versions of a reading that a newer one replaced.")
     call_days: int = Field(default=400, ge=32, description="Calls in the ledger that the store has too.")
 

@@ -1,7 +1,6 @@
 """The sensors that keep the store whole: missing hours are asked for again, waiting loads are refined."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +8,7 @@ import dagster as dg
 from dagster import DagsterInstance
 
 from weather_dagster.alerts.book import open_book
+from weather_dagster.alerts.reports import Report
 from weather_dagster.assets.bronze import bronze_key
 from weather_dagster.automation.healing import BACK_OFF, Healing, Try, find_holes, hours_to_heal, plan_healing
 from weather_dagster.automation.jobs import DATA_JOBS, hourly_weather, refresh_models
@@ -19,14 +19,16 @@ from weather_dagster.automation.watch import (
     automation_reports,
     budget_reports,
     check_report,
+    ended_looks,
     freshness,
+    look_report,
     news_for_the_ui,
     places_of_run,
     run_reports,
 )
 from weather_dagster.automation.watermarks import waiting_load
 from weather_dagster.datasets import DATASETS
-from weather_dagster.errors import WarehouseError
+from weather_dagster.errors import WarehouseError, WeatherError
 from weather_dagster.hours import utc_now
 from weather_dagster.locations import load_locations
 from weather_dagster.partitions import hours_of_run, range_tags
@@ -162,26 +164,19 @@ def alert_sensor() -> dg.SensorDefinition:
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         # Here, not above: Apprise is slow to import, and the code location has to load fast.
-        from weather_dagster.alerts.delivery import deliver, log, read_targets
+        from weather_dagster.alerts.delivery import deliver, log, usable_targets
 
         instance, settings, now = context.instance, Settings.load(), utc_now()
-        targets = read_targets(settings.weather_alert_urls)
         cursor = Cursor.model_validate_json(context.cursor) if context.cursor else Cursor.start(instance, now)
         reports, cursor = run_reports(instance, cursor.ticked(now))
-        api = WeatherApi.from_settings(settings)
-        reports += budget_reports(api.spent(), now)
         reports += automation_reports(instance, now)
-        shown: list[dg.AssetCheckEvaluation] = []
-        # Read by both; a store that a run holds is looked at the next time.
-        with suppress(WarehouseError):
-            reports += look_for_holes(instance, settings, now).reports
-            with open_warehouse(settings.duckdb_path, read_only=True, lock_timeout=LOCK_TIMEOUT) as store:
-                evaluations = freshness(store, api, load_locations(settings.locations_path), now)
-            if cursor.settled:
-                reports += [check_report(evaluation, None, now) for evaluation in evaluations]
-            shown, cursor = news_for_the_ui(evaluations, cursor, now)
+        targets, faults = usable_targets(settings.weather_alert_urls)
+        reports.append(look_report("alert targets", faults, now))
+        looked, evaluations = look_at_data(instance, settings, now, is_settled=cursor.settled)
+        reports += looked
+        shown, cursor = news_for_the_ui(evaluations, cursor, now)
         with open_book(settings.alerts_path) as book:
-            book.apply(reports, now)
+            book.apply([*reports, *ended_looks(book.alerts(open_only=True), reports, now)], now)
             window = timedelta(minutes=settings.weather_alert_window_minutes)
             routes = [(target.key, target.severity) for target in targets]
             messages = book.compose(routes, window, settings.weather_ui_url, now)
@@ -194,6 +189,32 @@ def alert_sensor() -> dg.SensorDefinition:
         )
 
     return alerts
+
+
+def look_at_data(
+    instance: DagsterInstance, settings: Settings, now: datetime, *, is_settled: bool
+) -> tuple[list[Report], list[dg.AssetCheckEvaluation]]:
+    """What budget, missing hours and freshness tell. What cannot be looked at is told of, and the rest still is.
+
+    Args:
+        is_settled: whether what is old counts already.
+    """
+    reports: list[Report] = []
+    evaluations: list[dg.AssetCheckEvaluation] = []
+    faults: list[WeatherError] = []
+    try:
+        api = WeatherApi.from_settings(settings)
+        reports += budget_reports(api.spent(), now)
+        reports += look_for_holes(instance, settings, now).reports
+        with open_warehouse(settings.duckdb_path, read_only=True, lock_timeout=LOCK_TIMEOUT) as store:
+            evaluations = freshness(store, api, load_locations(settings.locations_path), now)
+        if is_settled:
+            reports += [check_report(evaluation, None, now) for evaluation in evaluations]
+    except WarehouseError:
+        pass  # There is none yet, or a run holds it: it is looked at the next time, and runs tell of any other fault.
+    except WeatherError as error:
+        faults.append(error)
+    return [*reports, look_report("data", faults, now)], evaluations
 
 
 def look_for_holes(instance: DagsterInstance, settings: Settings, now: datetime) -> Healing:

@@ -12,11 +12,13 @@ import dagster as dg
 from dagster import DagsterEventType, DagsterInstance
 from pydantic import BaseModel
 
+from weather_dagster.alerts.book import Alert
 from weather_dagster.alerts.reports import Problem, Report, Severity
 from weather_dagster.assets.bronze import bronze_key
 from weather_dagster.automation.schedules import HEALING, TRIGGER_TAG
 from weather_dagster.checks.freshness import FRESHNESS
 from weather_dagster.datasets import DATASETS
+from weather_dagster.errors import ConfigurationError, WeatherError
 from weather_dagster.hours import HourRange, floor_hour, parse_hour
 from weather_dagster.locations import Location
 from weather_dagster.partitions import hours_of_run
@@ -29,7 +31,7 @@ ENDINGS: Final = (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, Da
 RUNS_A_TICK = 100
 """Of each ending; what is left waits for the next tick."""
 RECENT = timedelta(hours=72)
-"""Hours before these are history: what is found wrong in them is a problem of its own, that newer hours do not end."""
+"""Hours before these are history: what is found wrong in them is told once, and newer hours do not end it."""
 BUDGET_SHARE = 0.9
 """Share of a day's or month's calls from which on a person hears of it."""
 SETTLED = timedelta(minutes=10)
@@ -73,8 +75,10 @@ class Cursor(BaseModel):
 
     def ticked(self, now: datetime) -> "Cursor":
         """The cursor of a tick at ``now``."""
-        slept = now - self.ticked_at > LONGEST_GAP
-        return self.model_copy(update={"ticked_at": now, "awake_since": now if slept else self.awake_since})
+        # A clock that was put back is a pause as well.
+        slept = abs(now - self.ticked_at) > LONGEST_GAP
+        awake_since = now if slept else min(self.awake_since, now)
+        return self.model_copy(update={"ticked_at": now, "awake_since": awake_since})
 
     @property
     def settled(self) -> bool:
@@ -112,7 +116,7 @@ def _reports_of(instance: DagsterInstance, run: dg.DagsterRun, ending: dg.EventL
     # What healing cannot fill, it tells itself in the end.
     is_retry = run.tags.get(TRIGGER_TAG) == HEALING
     for step, told_at, evaluation in evaluations:
-        stopped = "; the run ended there" if step in failed_steps and not evaluation.passed else ""
+        stopped = "the run ended there" if step in failed_steps and not evaluation.passed else ""
         report = check_report(evaluation, run.run_id, told_at, explains=stopped)
         # The bad rows that a blocking check found stay, and nobody tries them again.
         yield replace(report, subjects=places, is_retry=is_retry and not stopped)
@@ -125,7 +129,8 @@ def _reports_of(instance: DagsterInstance, run: dg.DagsterRun, ending: dg.EventL
             *_told_from_outside(instance, run.run_id, ending)
         ]
         problem = Problem("", Severity.ERROR, "; ".join(told))
-        yield Report(source, at, (problem,), run.run_id, hours, run.run_id, is_retry=is_retry)
+        is_event = _is_history(hours, at)
+        yield Report(source, at, (problem,), run.run_id, hours, run.run_id, is_event=is_event, is_retry=is_retry)
     elif run.status is dg.DagsterRunStatus.SUCCESS:
         yield Report(source, at, (), run.run_id, hours, run.run_id, is_retry=is_retry)
 
@@ -187,6 +192,7 @@ def check_report(
         run_id=run_id,
         explains=explains,
         muted_by=_causes(evaluation.asset_check_key),
+        is_event=_is_history(hours, at),
     )
 
 
@@ -194,13 +200,17 @@ def _causes(check: dg.AssetCheckKey) -> tuple[str, ...]:
     """Sources of which a failure of this check is only what follows."""
     same_asset = f"check {check.asset_key.to_user_string()}: "
     if check.name in FRESHNESS_CHECKS:
-        others = ("completeness*", "quarantine_share*", *(name for name in FRESHNESS_CHECKS if name < check.name))
-        return ("run hourly_weather*", "automation hourly_weather", *(same_asset + name for name in others))
-    return (same_asset + "completeness*",) if check.name == "usual_row_counts" else ()
+        others = ("completeness", "quarantine_share", *(name for name in FRESHNESS_CHECKS if name < check.name))
+        return ("run hourly_weather", "automation hourly_weather", *(same_asset + name for name in others))
+    return (same_asset + "completeness",) if check.name == "usual_row_counts" else ()
 
 
 def _source(base: str, hours: HourRange | None, at: datetime) -> str:
-    return f"{base} of {hours}" if hours and hours.last < floor_hour(at) - RECENT else base
+    return f"{base} of {hours}" if _is_history(hours, at) else base
+
+
+def _is_history(hours: HourRange | None, at: datetime) -> bool:
+    return hours is not None and hours.last < floor_hour(at) - RECENT
 
 
 def _hours_of(metadata: Mapping[str, dg.MetadataValue]) -> HourRange | None:
@@ -208,7 +218,10 @@ def _hours_of(metadata: Mapping[str, dg.MetadataValue]) -> HourRange | None:
     if not isinstance(told, dg.TextMetadataValue) or told.text is None:
         return None
     first, _, last = told.text.partition(" to ")
-    return HourRange(parse_hour(first, option="hours"), parse_hour(last or first, option="hours"))
+    try:
+        return HourRange(parse_hour(first, option="hours"), parse_hour(last or first, option="hours"))
+    except ConfigurationError:
+        return None  # A check of somebody else's, who means another thing by the word.
 
 
 def _places(metadata: Mapping[str, dg.MetadataValue]) -> list[str]:
@@ -290,3 +303,20 @@ def automation_reports(instance: DagsterInstance, now: datetime) -> list[Report]
         source = f"automation {name}"
         reports.append(Report(source, now, problems))
     return reports
+
+
+def look_report(what: str, faults: Sequence[WeatherError], now: datetime) -> Report:
+    """Whether something could be looked at."""
+    problems = (Problem("", Severity.ERROR, "; ".join(map(str, faults))),) if faults else ()
+    return Report(f"look at {what}", now, problems)
+
+
+def ended_looks(alerts: Iterable[Alert], reports: Sequence[Report], now: datetime) -> list[Report]:
+    """An all-well for budgets and healing that are not looked at any more, since provider or plan are others now."""
+    looked = {report.source for report in reports}
+    families = {source.split()[0] for source in looked}.intersection(("budget", "healing"))
+    return [
+        Report(alert.source, now)
+        for alert in alerts
+        if alert.source.split()[0] in families and alert.source not in looked
+    ]

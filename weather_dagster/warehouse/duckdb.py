@@ -424,6 +424,8 @@ def open_warehouse(
         warehouse = DuckDBWarehouse(connection)
         if not read_only:
             warehouse.create_tables()
+        elif not warehouse.query("select 1 from duckdb_tables() where schema_name = 'bronze' and table_name = 'loads'"):
+            raise WarehouseError(f"{path} has no bronze tables yet; `weather ingest` or `weather backfill` makes them")
         yield warehouse
     finally:
         connection.close()

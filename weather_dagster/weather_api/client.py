@@ -27,6 +27,7 @@ import stamina.instrumentation
 from httpx_aiohttp import HttpxAiohttpClient
 from pydantic_core import from_json
 
+from weather_dagster import logs
 from weather_dagster.errors import (
     AccountRefused,
     BudgetExceeded,
@@ -215,7 +216,8 @@ class Client:
             for first in source:
                 call: ApiCall | None = first
                 while call:
-                    answered = await self._answer(call)
+                    with logs.bound(places=call.entry["location_ids"]):
+                        answered = await self._answer(call)
                     try:
                         await room.acquire()
                     finally:

@@ -72,13 +72,13 @@ def land_forecast(store: DuckDBWarehouse, issued: datetime, at: datetime, lead: 
 @pytest.mark.parametrize(
     ("age", "passed", "severity"),
     [
-        (2 * HOUR, True, WARN),
-        (2 * HOUR + timedelta(microseconds=1), False, WARN),
+        (2.5 * HOUR, True, WARN),
+        (2.5 * HOUR + timedelta(microseconds=1), False, WARN),
         (6 * HOUR, False, WARN),
         (6 * HOUR + timedelta(microseconds=1), False, ERROR),
     ],
 )
-def test_fetching_warns_beyond_two_hours_and_is_an_error_beyond_six(
+def test_fetching_warns_beyond_two_and_a_half_hours_and_is_an_error_beyond_six(
     store: DuckDBWarehouse, age: timedelta, passed: bool, severity: AssetCheckSeverity
 ) -> None:
     land(store, START, NOW)
@@ -107,7 +107,7 @@ def test_a_late_place_is_named_with_hour_age_and_limit_and_the_others_are_not(st
     land(store, START, NOW)
     land(store, START + 7 * HOUR, NOW + 7 * HOUR, places=[NEW_YORK], told=TWO)
     outcome = fetched_recently(store, OBSERVATIONS, TWO, NOW + 7 * HOUR)
-    assert outcome.description == "1 of 2 places are fresh, limit 2 h; late: lyon (7 h old)"
+    assert outcome.description == "1 of 2 places are fresh, limit 2.5 h; late: lyon (7 h old)"
     assert outcome.metadata["places"].data == ["lyon"]
     (row,) = outcome.metadata["late_places"].records
     assert row.data == {"place": "lyon", "hour": "2026-03-01T00:05", "value": "7 h old", "limit": "6 h"}
@@ -174,7 +174,7 @@ def test_a_forecast_goes_by_the_hour_of_its_issue_however_far_it_looks(store: Du
 
 def test_a_place_that_runs_know_and_that_never_had_a_row_fails_by_name(store: DuckDBWarehouse) -> None:
     land(store, START, NOW, places=[LYON], told=TWO)
-    now = NOW + 2 * HOUR + MINUTE
+    now = NOW + 3 * HOUR
     land(store, START + 2 * HOUR, now, places=[LYON], told=TWO)
     for check in (fetched_recently, weather_recently):
         outcome = check(store, OBSERVATIONS, TWO, now)
@@ -183,14 +183,14 @@ def test_a_place_that_runs_know_and_that_never_had_a_row_fails_by_name(store: Du
         assert "within 7 days" in outcome.metadata["late_places"].records[0].data["value"]
 
 
-@pytest.mark.parametrize(("wait", "passed"), [(2 * HOUR, True), (2 * HOUR + timedelta(seconds=1), False)])
-def test_a_place_added_just_now_has_grace_until_runs_have_known_it_for_two_hours(
+@pytest.mark.parametrize(("wait", "passed"), [(2.5 * HOUR, True), (2.5 * HOUR + timedelta(seconds=1), False)])
+def test_a_place_added_just_now_has_grace_until_runs_have_known_it_for_two_and_a_half_hours(
     store: DuckDBWarehouse, wait: timedelta, passed: bool
 ) -> None:
     land(store, START, NOW, places=[LYON])
     outcome = fetched_recently(store, OBSERVATIONS, TWO, NOW)
     assert outcome.passed
-    assert outcome.description == "1 of 1 places are fresh, limit 2 h; without a first run yet: new_york"
+    assert outcome.description == "1 of 1 places are fresh, limit 2.5 h; without a first run yet: new_york"
     land(store, START + HOUR, NOW + HOUR, places=[LYON], told=TWO)
     land(store, START + 2 * HOUR, NOW + 2 * HOUR, places=[LYON], told=TWO)
     assert fetched_recently(store, OBSERVATIONS, TWO, NOW + HOUR + wait).passed is passed
