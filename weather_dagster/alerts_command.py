@@ -40,19 +40,17 @@ def list_alerts(
         }
         out.print_json(data=told, default=str)
         return
-    table = Table("severity", "what", "place", "since", "times", "last told of", "text", title="Alerts")
+    table = Table("since", "times", "last told of", "what", title="Alerts", show_lines=True)
     for alert in found:
         quiet = [silence.until for silence in silences if alert.matches(silence.pattern)]
         told_at = f"silent until {max(quiet):%m-%d %H:%M}" if quiet else _minute(alert.announced_at)
         over = f" – {alert.resolved_at:%m-%d %H:%M}" if alert.resolved_at else ""
+        what = f"{alert.severity.upper()} {alert.source}" + (f" ({alert.subject})" if alert.subject else "")
         table.add_row(
-            alert.severity,
-            escape(alert.source),
-            alert.subject,
             _minute(alert.opened_at) + over,
             f"{alert.times:,}",
             told_at,
-            escape(alert.text),
+            f"[bold]{escape(what)}[/]\n{escape(alert.text)}",
         )
     out.print(table if found else "No problem lasts." if not every else "No problem is known.")
     if unsent := sum(deliveries.get(state, 0) for state in (State.PENDING, State.UNKNOWN, State.FAILED)):

@@ -237,9 +237,14 @@ def _rows_by_place(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, str]:
             for record in value.records:
                 data = record.data
                 if "place" in data:
-                    told = ", ".join(f"{name} {each}" for name, each in data.items() if name != "place")
-                    rows.setdefault(str(data["place"]), told)
+                    rows.setdefault(str(data["place"]), _sentence(data))
     return rows
+
+
+def _sentence(row: Mapping[str, object]) -> str:
+    """A row without its place: the hour, what a message says of it, and the other columns with their names."""
+    rest = [f"{name} {value}" for name, value in row.items() if name not in ("place", "hour", "message")]
+    return ", ".join([str(row[name]) for name in ("hour", "message") if name in row] + rest)
 
 
 def freshness(

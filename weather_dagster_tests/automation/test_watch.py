@@ -69,7 +69,7 @@ def test_a_warning_in_a_green_run_is_a_problem_for_each_place_that_its_metadata_
     report = told(instance, cursor)["check parent: checked"]
     assert report.run_id == run_id
     assert [(p.subject, p.severity, p.text) for p in report.problems] == [
-        ("lyon", Severity.WARN, "hour 2026-11-25T13:00, value 99.0"),
+        ("lyon", Severity.WARN, "2026-11-25T13:00, value 99.0"),
         ("oslo", Severity.WARN, "two places"),
     ]
 
