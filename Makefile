@@ -1,6 +1,6 @@
 # Every target has its plain-Python lines in the README, for a machine without make.
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-quick lint format bench lock clean
+.PHONY: help demo dev test coverage test-quick lint format bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,8 +10,8 @@ else
 BIN := $(VENV)/bin
 endif
 
-# One for each core; more than four would starve each other of memory. What shares a fixture stays together.
-WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One more than a small machine has cores: the daemons' tests wait much. What shares a fixture stays together.
+WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,7 +43,10 @@ demo: $(VENV)/installed ## set up, run 14 days for all places through all layers
 dev: $(VENV)/installed ## open the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/weather dev
 
-test: lint ## set up, lint, run all tests with coverage
+test: lint ## set up, lint, run all tests
+	$(BIN)/python -m pytest $(WORKERS) --durations=25
+
+coverage: lint ## the same with coverage, which takes a quarter longer
 	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
 
 test-quick: $(VENV)/installed-dev ## the tests of the inner loop, under a minute

@@ -24,6 +24,8 @@ from weather_dagster.simulator.faults import Faults
 KEY = "0123456789abcdef0123456789abcdef"
 """A key of OpenWeather's shape that no account has; searched for in whatever a live run writes."""
 BIN = Path(sys.executable).parent
+LONGEST = ("test_alerting.py", "test_increments.py", "test_recorded_year.py", "test_downtime.py")
+"""Files that take minutes."""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -52,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the long files begin first, so that no worker is left with one of them at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.get_closest_marker("integration") is None))
 
 
 def without_settings() -> dict[str, str]:

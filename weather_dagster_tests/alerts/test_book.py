@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from weather_dagster.alerts.book import Alert, AlertBook, open_book
+from weather_dagster.alerts.book import Alert, AlertBook, State, open_book
 from weather_dagster.alerts.messages import MAX_BODY, MAX_TITLE, Kind, Message
 from weather_dagster.alerts.reports import Problem, Report, Severity
 from weather_dagster.errors import ConfigurationError
@@ -317,3 +317,32 @@ def test_what_follows_at_the_place_of_a_known_cause_is_no_news_however_bad_it_ge
     assert tell(book, NOW + HOUR, *error("lyon"), **late) == []
     (elsewhere,) = tell(book, NOW + 2 * HOUR, *error("lyon", "oslo"), **late)
     assert elsewhere.title.endswith("(oslo)")
+
+
+def test_what_is_found_in_hours_long_past_is_told_once_and_has_no_end_to_tell_of(book):
+    assert kinds(tell(book, NOW, *warn("lyon"), is_event=True)) == [Kind.OPENED]
+    assert book.alerts(open_only=True) == []
+    assert [tell(book, NOW + number * WINDOW) for number in (1, 2)] == [[], []]
+
+
+def test_a_target_that_is_named_twice_hears_of_everything_once(book):
+    tell(book, NOW, *warn("lyon"), targets=[("t", None), ("t", None), ("u", None)])
+    assert book.deliveries() == {State.PENDING: 2}
+
+
+def test_the_end_of_what_was_not_healed_says_what_it_means_and_different_ends_say_over(book):
+    tell(book, NOW, *warn("lyon"), source="healing observations", over="Filled")
+    (ended,) = tell(book, NOW + HOUR, source="healing observations", over="Filled")
+    assert ended.title == "Filled: healing observations (lyon)"
+    reports = [Report("a", NOW, warn("lyon"), over="Filled"), Report("b", NOW, warn("lyon"))]
+    for problems in (reports, [Report(name, NOW + HOUR) for name in ("a", "b")]):
+        book.apply(problems, problems[0].at)
+        *_, last = book.compose([("t", None)], WINDOW, "", problems[0].at)
+    assert last.title.startswith(("Over: ", "Recovered: ", "Filled: "))
+
+
+def test_a_cause_mutes_what_it_explains_by_its_whole_name_alone(book):
+    tell(book, NOW, *error(""), source="run hourly_weather of 2026-11-01T00:00")
+    assert kinds(tell(book, NOW, *warn("lyon"), muted_by=("run hourly_weather",))) == [Kind.OPENED]
+    tell(book, NOW + HOUR, *error(""), source="run hourly_weather")
+    assert tell(book, NOW + HOUR, *warn("oslo"), source="check other", muted_by=("run hourly_weather",)) == []

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from weather_dagster.alerts.book import AlertBook, State, open_book
-from weather_dagster.alerts.delivery import LONGEST_SEND, deliver, log, read_targets, send
+from weather_dagster.alerts.delivery import LONGEST_SEND, deliver, log, read_targets, send, usable_targets
 from weather_dagster.alerts.messages import Kind, Message
 from weather_dagster.alerts.reports import Problem, Report, Severity
 from weather_dagster.errors import ConfigurationError
@@ -163,6 +163,13 @@ def test_a_sender_that_is_killed_while_the_receiver_holds_the_message_does_not_s
         deliver_to(book, receiver, NOW + minute * MINUTE)
     assert len(receiver.received) == 1
     assert book.deliveries() == {State.UNKNOWN: 1}
+    book.compose([], timedelta(hours=6), "", NOW + 360 * MINUTE)
+    deliver_to(book, receiver, NOW + 365 * MINUTE)
+    assert len(receiver.received) == 1, "still within the window of the time it was found out"
+    book.compose([], timedelta(hours=6), "", NOW + 720 * MINUTE)
+    deliver_to(book, receiver, NOW + 725 * MINUTE)
+    assert len(receiver.received) == 2, "it may not have arrived"
+    assert book.deliveries() == {State.SENT: 1}
 
 
 def test_two_senders_at_once_send_a_message_once(book, receiver):
@@ -191,6 +198,24 @@ def test_an_entry_that_is_no_url_is_named_by_its_place_alone():
     with pytest.raises(ConfigurationError, match="entry 2 is no URL") as told:
         read_targets(SecretStr(f"json://ok nonsense-{TOKEN}"))
     assert TOKEN not in str(told.value)
+
+
+def test_an_entry_of_two_services_is_refused_since_one_that_fails_would_repeat_the_other():
+    with pytest.raises(ConfigurationError, match="entry 1 is no URL of one service"):
+        read_targets(SecretStr("json://one/x,json://two/y"))
+
+
+def test_one_bad_entry_leaves_the_others_usable():
+    targets, faults = usable_targets(SecretStr("nonsense json://ok"))
+    assert [str(target) for target in targets] == ["target 2 (json)"]
+    assert ["entry 1" in str(fault) for fault in faults] == [True]
+
+
+def test_a_short_password_is_hidden_like_a_long_one():
+    (target,) = read_targets(SecretStr("json://me:error@no.invalid/hook"))
+    reason = send(target, Message("m", Kind.OPENED, Severity.WARN, "title", "body"))
+    assert reason
+    assert "error" not in reason, "a word that the service itself says"
 
 
 def test_entries_may_be_for_one_severity():

@@ -41,7 +41,8 @@ from weather_dagster_tests.test_dagster_dev import Dagster, wait_for
 
 pytestmark = pytest.mark.integration
 
-START = floor_hour(utc_now()) + HOUR
+START = floor_hour(utc_now()) + 2 * HOUR
+"""Ahead of the real time also when the tests begin late in an hour and come to this one in the next."""
 MINUTE = timedelta(minutes=1)
 SPEED = 6
 """A look of the alert sensor every five seconds, while a run has half a minute to start."""
@@ -153,10 +154,17 @@ class Town:
         return None
 
     def rest(self, looks: int = 2) -> None:
-        """Wait until nothing runs, and all that ended was looked at."""
-        wait_for(lambda: {run["status"] for run in self.runs()}, lambda told: not told & IN_FLIGHT, timeout=180)
-        before = self.looks()
-        wait_for(self.looks, lambda now: now >= before + looks, timeout=60)
+        """Wait until nothing runs, and all that ended was looked at, and nothing came of that."""
+        is_over = False
+        while not is_over:
+            wait_for(self.is_idle, bool, timeout=180)
+            before = self.looks()
+            wait_for(self.looks, lambda now, before=before: now >= before + looks, timeout=60)
+            is_over = self.is_idle()
+
+    def is_idle(self) -> bool:
+        """Whether no run is in flight."""
+        return not {run["status"] for run in self.runs()} & IN_FLIGHT
 
     def live_through(self, hour: datetime) -> None:
         """Go on to the schedule's minute of an hour, and until its run has ended."""
@@ -283,13 +291,11 @@ def test_neither_a_receiver_that_is_down_nor_a_kill_during_delivery_loses_or_dou
     town.start()
     town.clock.jump(10 * MINUTE)
     town.rest()
+    assert town.receiver.titles == ["ERROR: run hourly_weather", "WARN: automation hourly_weather"]
     crashed, stopped = town.receiver.received
-    assert crashed["title"] == "ERROR: run hourly_weather"
-    assert "signal 9" in crashed["message"]
-    assert (stopped["title"], "hourly_weather is stopped" in stopped["message"]) == (
-        "WARN: automation hourly_weather",
-        True,
-    )
+    # Dagster's monitor and our own look at dead runs come in no fixed order.
+    assert "signal 9" in crashed["message"] or "The process of this run is gone" in crashed["message"]
+    assert "hourly_weather is stopped" in stopped["message"]
     assert town.deliveries()[State.UNKNOWN] == 1
     town.told()
 

@@ -15,6 +15,7 @@ from weather_dagster.automation.healing import (
     MAX_GAP,
     MAX_TRIES,
     SCHEDULE_GRACE,
+    SHORT_BLOCK,
     Healing,
     HealingRun,
     Hole,
@@ -301,6 +302,25 @@ def test_a_provider_that_blocks_us_is_not_asked(tmp_path: Path) -> None:
     healing = plan(holes_of(hours_ago(9, 1), OBSERVATIONS), api=api)
     assert healing.run is None
     assert "openweather is not asked before 2026-11-25T14:20:00Z: too many calls" in healing.why_not
+
+
+@pytest.mark.parametrize(("block", "is_news"), [(SHORT_BLOCK, False), (SHORT_BLOCK + timedelta(seconds=1), True)])
+def test_a_short_block_is_waited_for_and_a_long_one_is_told_of(block: timedelta, is_news: bool) -> None:
+    api = simulated(ledger=a_ledger())
+    with api.ledger() as ledger:
+        ledger.open_block(NOW + block, "too many calls")
+    healing = plan(holes_of(hours_ago(9, 1), OBSERVATIONS), api=api)
+    assert bool(healing.reports[0].problems) is is_news
+
+
+def test_the_running_hour_does_not_wait_for_what_a_place_gave_up() -> None:
+    place = PLACES[0].id
+    now = NOW + 30 * timedelta(minutes=1)
+    holes = holes_of([*hours_ago(20, 20), *hours_ago(0, 0)], OBSERVATIONS, place=place)
+    tries = [tried(hours_ago(30, 5), CHRONIC_WAIT - HOUR)] * MAX_TRIES
+    run = plan(holes, tries, now=now).run
+    assert run is not None
+    assert run.hours == hours_ago(0, 0)
 
 
 @pytest.mark.no_cover

@@ -9,8 +9,10 @@ import dagster as dg
 import pytest
 import time_machine
 from dagster import DagsterEventType
+from pydantic import ValidationError
 
-from weather_dagster.automation.retention import prune_files, prune_runs, prune_versions, retention
+from weather_dagster.automation.healing import LOOK_BACK
+from weather_dagster.automation.retention import RetentionConfig, prune_files, prune_runs, prune_versions, retention
 from weather_dagster.hours import HOUR
 from weather_dagster.partitions import hourly_grid, partition_key
 from weather_dagster.resources import DuckDBWarehouseResource
@@ -167,3 +169,10 @@ def test_the_job_only_counts_until_it_is_told_otherwise(instance, tmp_path, clea
     assert runs == 3
     assert told.success
     assert len(instance.get_runs()) == 3
+
+
+def test_runs_that_healing_still_counts_are_not_pruned():
+    shortest = LOOK_BACK.days + 1
+    assert RetentionConfig(run_days=shortest).run_days == shortest
+    with pytest.raises(ValidationError, match="greater than or equal to"):
+        RetentionConfig(run_days=shortest - 1)

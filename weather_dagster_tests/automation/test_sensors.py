@@ -13,6 +13,7 @@ import time_machine
 from dagster import DagsterInstance
 from dagster._core.events import EngineEventData
 
+from weather_dagster.alerts.book import open_book
 from weather_dagster.automation.healing import BACK_OFF, MAX_TRIES
 from weather_dagster.automation.sensors import look_for_holes
 from weather_dagster.datasets import DATASETS
@@ -155,7 +156,7 @@ def test_a_try_that_failed_is_repeated_later_with_another_key_and_in_the_end_giv
         home.run(request, dg.DagsterRunStatus.FAILURE, now)
         told = "120 missing place-hours wait for their next try" if number == 1 else "wait for their next try"
         assert told in str(home.tick("heal_missing_hours", now)) or number == MAX_TRIES
-        now += BACK_OFF[min(number, MAX_TRIES - 1)] + timedelta(seconds=5)
+        now += BACK_OFF[min(number, MAX_TRIES - 1)] + timedelta(minutes=2)
     assert len(keys) == MAX_TRIES
     report = look_for_holes(home.instance, home.settings, now).reports[0]
     assert {problem.subject for problem in report.problems} == {place.id for place in load_locations()}
@@ -181,6 +182,24 @@ def test_a_store_that_another_process_holds_is_looked_at_again_later(home: Home)
 def test_without_a_store_nothing_is_refreshed(home: Home) -> None:
     told = home.tick("refresh_waiting_loads")
     assert told == f"there is no store at {home.settings.duckdb_path} yet"
+
+
+def test_a_broken_file_of_places_is_told_of_once_and_its_mending_too(
+    home: Home, clean_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.land()
+    places = clean_environment / "places.yaml"
+    places.write_text("locations: [", encoding="utf-8")
+    monkeypatch.setenv("WEATHER_LOCATIONS", str(places))
+    for minute in (0, 2):
+        home.tick("alerts", NOW + timedelta(minutes=minute))
+    with open_book(home.settings.alerts_path) as book:
+        (alert,) = [each for each in book.alerts(open_only=True) if each.source == "look at data"]
+    assert str(places) in alert.text
+    monkeypatch.delenv("WEATHER_LOCATIONS")
+    home.tick("alerts", NOW + timedelta(minutes=4))
+    with open_book(home.settings.alerts_path) as book:
+        assert not [each for each in book.alerts(open_only=True) if each.source == "look at data"]
 
 
 def test_loads_that_dbt_has_not_seen_are_refreshed_and_a_failed_run_is_repeated_later(home: Home) -> None:

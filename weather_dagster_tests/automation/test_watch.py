@@ -112,7 +112,7 @@ def test_each_ended_run_is_told_once_and_what_ended_before_the_sensor_began_neve
     assert run_reports(instance, cursor)[0] == []
 
 
-def evaluation(hours: HourRange) -> dg.AssetCheckEvaluation:
+def evaluation(hours: HourRange | str) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(["bronze", "observations"]),
         check_name="completeness",
@@ -128,6 +128,25 @@ def test_a_check_of_hours_long_past_is_a_source_of_its_own(ago, is_history):
     report = check_report(evaluation(hours), "r", NOW)
     assert report.hours == hours
     assert report.source == "check bronze/observations: completeness" + (f" of {hours}" if is_history else "")
+
+
+def test_a_check_of_somebody_else_may_mean_another_thing_by_hours():
+    report = check_report(evaluation("whenever we like to"), "r", NOW)
+    assert (report.hours, report.is_event) == (None, False)
+
+
+def test_only_hours_long_past_are_an_event():
+    for ago, is_event in ((72, False), (73, True)):
+        hour = NOW.replace(minute=0) - ago * HOUR
+        assert check_report(evaluation(HourRange(hour, hour)), "r", NOW).is_event is is_event
+
+
+def test_a_clock_that_was_put_back_is_a_pause_and_the_sensor_settles_again():
+    cursor = Cursor(ticked_at=NOW, awake_since=NOW - 5 * HOUR).ticked(NOW - 2 * HOUR)
+    assert not cursor.settled
+    for minute in range(2, 14, 4):
+        cursor = cursor.ticked(NOW - 2 * HOUR + timedelta(minutes=minute))
+    assert cursor.settled
 
 
 def test_a_day_of_which_nine_tenths_of_the_calls_are_spent_is_a_warning_and_a_minute_never():
