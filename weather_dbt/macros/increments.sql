@@ -41,7 +41,7 @@
                 partition by {{ prefixed('versions', key) }}
                 order by
                     {{ provider_rank('versions.provider') }},
-                    versions.provider
+                    {{ in_byte_order('versions.provider') }}
                     {%- if observed_at %},
                     abs({{ hours_between('versions.' ~ observed_at, 'versions.valid_hour_utc') }}),
                     versions.{{ observed_at }}

@@ -1,4 +1,4 @@
-{{ config(unique_key=['location_id', 'valid_hour_utc']) }}
+{{ config(unique_key=['location_id', 'valid_hour_utc'], indexes=indexes(['location_id', 'valid_hour_utc'])) }}
 
 with fresh_hours as (
 

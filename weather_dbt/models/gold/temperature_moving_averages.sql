@@ -1,4 +1,4 @@
-{{ config(unique_key=['location_id', 'valid_hour_utc']) }}
+{{ config(unique_key=['location_id', 'valid_hour_utc'], indexes=indexes(['location_id', 'valid_hour_utc'])) }}
 
 {#- A row of one UTC day has part in the frames of that day and of as many days after it. -#}
 {%- set reach_days = 7 %}
