@@ -43,6 +43,20 @@ def _duckdb_resource(settings: Settings) -> Any:
     return DuckDBWarehouseResource(database=str(settings.duckdb_path))
 
 
+def _postgres_store(settings: Settings) -> Store:
+    try:
+        from weather_dagster.warehouse.postgres import PostgresStore
+    except ImportError as error:
+        raise ConfigurationError(f"{error}; `pip install -e '.[cluster]'` brings what Postgres needs") from None
+    return PostgresStore(settings.weather_postgres_url)
+
+
+def _postgres_resource(settings: Settings) -> Any:
+    from weather_dagster.resources import PostgresWarehouseResource
+
+    return PostgresWarehouseResource()
+
+
 SHARED_INSTANCE = {
     "storage": {"postgres": {"postgres_url": {"env": STORAGE_URL}}},
     "concurrency": {"pools": {"default_limit": 8, "granularity": "op"}, "runs": {"max_concurrent_runs": 8}},
@@ -51,6 +65,7 @@ SHARED_INSTANCE = {
 
 ENVIRONMENTS: dict[EnvironmentName, Environment] = {
     EnvironmentName.LOCAL: Environment(_duckdb_store, _duckdb_resource, "duckdb"),
+    EnvironmentName.CLUSTER: Environment(_postgres_store, _postgres_resource, "postgres", SHARED_INSTANCE),
 }
 
 
