@@ -38,13 +38,10 @@ def completeness(store: Warehouse, dataset: Dataset, locations: Sequence[Locatio
         select place.location_id, count(*), min(grid.hour_utc), max(grid.hour_utc)
         from unnest($places::varchar[]) as place(location_id)
         cross join generate_series($first::timestamptz, $last::timestamptz, interval '1 hour') as grid(hour_utc)
-        where not exists (
-            select 1
-            from bronze.{dataset.name} as landed
-            where landed.location_id = place.location_id
-                and landed.{dataset.partition_column} = grid.hour_utc
-                and landed.{dataset.partition_column} between $first and $last
-        )
+        left join bronze.{dataset.name} as landed
+            on landed.location_id = place.location_id and landed.{dataset.partition_column} = grid.hour_utc
+            and landed.{dataset.partition_column} between $first and $last
+        where landed.location_id is null
         group by place.location_id
     """
     ids = [location.id for location in locations]
