@@ -1,7 +1,7 @@
 """``weather warehouse``: its schema, its roles, and the way from one engine to another."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.table import Table
 from weather_dagster.environments import store_of
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from weather_dagster.warehouse.postgres import PostgresStore
 
 warehouse = typer.Typer(help="The store itself: schema, roles, moving it.", no_args_is_help=True)
 out = Console()
@@ -22,6 +25,17 @@ class Engine(StrEnum):
 
     DUCKDB = "duckdb"
     POSTGRES = "postgres"
+
+
+def _postgres(settings: Settings) -> "PostgresStore":
+    """The database of WEATHER_POSTGRES_URL, whatever WEATHER_ENV is."""
+    from weather_dagster.warehouse.postgres import PostgresStore
+
+    if settings.weather_postgres_url is None:
+        raise ConfigurationError(
+            "WEATHER_POSTGRES_URL is not set; let it name the database, like postgresql://user:password@host:5432/weather"
+        )
+    return PostgresStore(settings.weather_postgres_url)
 
 
 @warehouse.command()
@@ -36,9 +50,7 @@ def migrate() -> None:
 @warehouse.command()
 def roles() -> None:
     """Make the roles owner, writer and reader in Postgres, as an administrator of WEATHER_POSTGRES_URL's database."""
-    from weather_dagster.warehouse.postgres import PostgresStore
-
-    store = PostgresStore(Settings.load().weather_postgres_url)
+    store = _postgres(Settings.load())
     with store.open() as opened:
         opened.make_roles()
     out.print(
@@ -60,10 +72,9 @@ def copy(
         raise ConfigurationError(f"bronze is copied --from duckdb --to postgres, not from {from_} to {to}")
     from weather_dagster.warehouse.copying import copy_bronze
     from weather_dagster.warehouse.duckdb import DuckDBStore
-    from weather_dagster.warehouse.postgres import PostgresStore
 
     settings = Settings.load()
-    source, target = DuckDBStore(settings.duckdb_path), PostgresStore(settings.weather_postgres_url)
+    source, target = DuckDBStore(settings.duckdb_path), _postgres(settings)
     columns = (TextColumn("loads"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         source.open(read_only=True) as here,
