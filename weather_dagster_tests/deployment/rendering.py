@@ -57,7 +57,8 @@ def own_values(*overlays: str) -> Values:
     """dagster.yaml with overlays, without the chart's defaults."""
     values: Values = {}
     for name in ("dagster", *overlays):
-        values = merge(values, yaml.safe_load((VALUES / f"{name}.yaml").read_text(encoding="utf-8")))
+        for document in documents(VALUES / f"{name}.yaml"):
+            values = merge(values, document)
     return values
 
 
@@ -407,8 +408,13 @@ def manifests(folder: str) -> list[Object]:
 
 
 def documents(path: Path) -> list[Object]:
-    """The objects of a file."""
-    return [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
+    """What is in a file, to be changed at will."""
+    return copy.deepcopy(_read(path))
+
+
+@cache
+def _read(path: Path) -> list[Object]:
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
 def stack(name: str) -> list[Object]:
