@@ -420,11 +420,13 @@ def _read(path: Path) -> list[Object]:
 def stack(name: str) -> list[Object]:
     """All objects of an installation: chart, manifests, and what is applied beside them."""
     overlays, folder = STACKS[name]
+    # CloudNativePG restores by itself.
+    jobs = ["migrate", "restore"] if folder == "kind" else ["migrate"]
     return [
         *rendered(with_defaults(own_values(*overlays))),
         *manifests(folder),
         *manifests("ingestor"),
-        *documents(MANIFESTS / "jobs" / "migrate.yaml"),
+        *(thing for job in jobs for thing in documents(MANIFESTS / "jobs" / f"{job}.yaml")),
     ]
 
 

@@ -252,6 +252,7 @@ def test_only_the_database_and_the_owner_s_jobs_read_the_owners_url(stacks: dict
         assert readers <= {
             "Job weather-migrate-",
             "CronJob weather-backup",
+            "Job weather-restore-",
             "StatefulSet weather-postgres",
             "Cluster weather-postgres",
         }
