@@ -18,7 +18,6 @@ DEV = [
     "ruff",
     "time-machine",
     "types-PyYAML",
-    "types-jsonschema",
     "types-psutil",
 ]
 
