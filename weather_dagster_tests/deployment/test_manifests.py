@@ -168,7 +168,13 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ("references", "StatefulSet weather-postgres", f"{POD}/volumes/0/configMap/name", "init", "no ConfigMap init"),
     ("references", "StatefulSet weather-postgres", f"{POD}/volumes/1/name", "var", "no volume run"),
     ("references", "StatefulSet weather-postgres", "spec/volumeClaimTemplates", [], "no volume data"),
-    ("references", "StatefulSet weather-postgres", f"{POD}/containers/0/volumeMounts/1/mountPath", "/var/run/postgresql", "twice"),
+    (
+        "references",
+        "StatefulSet weather-postgres",
+        f"{POD}/containers/0/volumeMounts/1/mountPath",
+        "/var/run/postgresql",
+        "twice",
+    ),
     (
         "references",
         "CronJob weather-backup",
