@@ -1,6 +1,6 @@
 # Every target has its plain-Python lines in the README, for a machine without make.
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test coverage test-quick lint format bench lock clean
+.PHONY: help demo dev test test-quick lint format bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -44,10 +44,7 @@ dev: $(VENV)/installed ## open the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/weather dev
 
 test: lint ## set up, lint, run all tests
-	$(BIN)/python -m pytest $(WORKERS) --durations=25
-
-coverage: lint ## the same with coverage, which takes a quarter longer
-	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
+	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term --durations=25
 
 test-quick: $(VENV)/installed-dev ## the tests of the inner loop, under a minute
 	$(BIN)/python -m pytest $(WORKERS) -q -m "not integration"

@@ -16,12 +16,13 @@ from prometheus_client.registry import Collector
 from weather_dagster.alerts.book import open_book
 from weather_dagster.alerts.reports import Severity
 from weather_dagster.datasets import DATASETS
+from weather_dagster.environments import store_of
 from weather_dagster.errors import ConfigurationError, WarehouseError
 from weather_dagster.hours import floor_hour, utc_now
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import Settings
 from weather_dagster.status import daemon_is_up, last_runs, place_statuses
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class WeatherCollector(Collector):
         yield from self._alerts()
         readable = GaugeMetricFamily("weather_store_readable", "1 when bronze could be read, else 0")
         try:
-            with open_warehouse(self._settings.duckdb_path, read_only=True, lock_timeout=LOCK_PATIENCE) as store:
+            with store_of(self._settings).open(read_only=True, patience=LOCK_PATIENCE) as store:
                 yield from _stored(store, load_locations(self._settings.locations_path), now)
             readable.add_metric([], 1)
         except WarehouseError:
@@ -100,20 +101,21 @@ class WeatherCollector(Collector):
         yield alerts
 
 
-def _stored(store: DuckDBWarehouse, locations: Iterable[Location], now: datetime) -> Iterator[Metric]:
+def _stored(store: Warehouse, locations: Iterable[Location], now: datetime) -> Iterator[Metric]:
     rows = CounterMetricFamily("weather_rows_landed", "Rows added to bronze", labels=["dataset", "provider"])
-    for dataset, provider, count in store.query(
-        "select dataset, provider, sum(rows_added) from bronze.loads group by all order by all"
-    ):
-        rows.add_metric([dataset, provider], float(count))
+    sql = "select dataset, provider, sum(rows_added)::bigint from bronze.loads group by dataset, provider"
+    for dataset, provider, count in sorted(store.query(sql)):
+        rows.add_metric([dataset, provider], count)
     yield rows
     quarantined = GaugeMetricFamily(
         "weather_quarantine_open", "Records in quarantine, not resolved", labels=["dataset", "reason"]
     )
-    for dataset, reason, count in store.query(
-        "select dataset, reason, count(*) from bronze.quarantine where resolved_load_id is null "
-        "group by all order by all"
-    ):
+    sql = """
+        select dataset, reason, count(*) from bronze.quarantine
+        where resolved_load_id is null
+        group by dataset, reason
+    """
+    for dataset, reason, count in sorted(store.query(sql)):
         quarantined.add_metric([dataset, reason], count)
     yield quarantined
     newest = GaugeMetricFamily(
@@ -123,10 +125,10 @@ def _stored(store: DuckDBWarehouse, locations: Iterable[Location], now: datetime
     )
     for each in DATASETS.values():
         column = each.partition_column
-        for place, hour in store.query(
-            f"select location_id, max({column}) from bronze.{each.name} where {column} <= ? group by all order by all",
-            [floor_hour(now)],
-        ):
+        sql = f"""
+            select location_id, max({column}) from bronze.{each.name} where {column} <= $running group by location_id
+        """
+        for place, hour in sorted(store.query(sql, {"running": floor_hour(now)})):
             newest.add_metric([each.name, place], hour.timestamp())
     yield newest
     complete = GaugeMetricFamily(

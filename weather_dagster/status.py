@@ -1,7 +1,6 @@
 """Is it healthy? What each place has, what ran last, what is open: the facts behind ``weather status`` and metrics."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -10,13 +9,15 @@ from dagster import DagsterInstance
 
 from weather_dagster.alerts.book import Alert, open_book
 from weather_dagster.alerts.reports import Severity
+from weather_dagster.automation.instance import recorded_instance
 from weather_dagster.automation.schedules import TRIGGER_TAG
 from weather_dagster.checks.freshness import WEATHER_LIMITS
+from weather_dagster.environments import store_of
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, floor_hour
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import ProviderName, Settings
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.ledger import Spent
 
@@ -79,7 +80,7 @@ def examine(settings: Settings, now: datetime) -> Status:
     faults: list[str] = []
     places: list[PlaceStatus] = []
     try:
-        with open_warehouse(settings.duckdb_path, read_only=True, lock_timeout=LOCK_PATIENCE) as store:
+        with store_of(settings).open(read_only=True, patience=LOCK_PATIENCE) as store:
             places = place_statuses(store, locations, now)
     except WarehouseError as error:
         faults.append(str(error))
@@ -104,7 +105,7 @@ def examine(settings: Settings, now: datetime) -> Status:
     )
 
 
-def place_statuses(store: DuckDBWarehouse, locations: Sequence[Location], now: datetime) -> list[PlaceStatus]:
+def place_statuses(store: Warehouse, locations: Sequence[Location], now: datetime) -> list[PlaceStatus]:
     """The state of each place, in their order."""
     running = floor_hour(now)
     rows = store.query(
@@ -115,8 +116,8 @@ def place_statuses(store: DuckDBWarehouse, locations: Sequence[Location], now: d
             where valid_hour_utc <= $running and temperature_c is not null
         )
         select location_id, max(valid_hour_utc),
-            count(*) filter (valid_hour_utc < $running and valid_hour_utc >= $day),
-            count(*) filter (valid_hour_utc < $running and valid_hour_utc >= $week)
+            count(*) filter (where valid_hour_utc < $running and valid_hour_utc >= $day),
+            count(*) filter (where valid_hour_utc < $running and valid_hour_utc >= $week)
         from hours
         group by location_id
         """,
@@ -129,17 +130,6 @@ def place_statuses(store: DuckDBWarehouse, locations: Sequence[Location], now: d
         age = max(now - newest - HOUR, timedelta(0)) if newest else None
         statuses.append(PlaceStatus(location.id, newest, age, day / DAY_HOURS, week / WEEK_HOURS))
     return statuses
-
-
-@contextmanager
-def recorded_instance(settings: Settings) -> Iterator[DagsterInstance | None]:
-    """What Dagster has recorded in the home, for reading; None when it never ran there."""
-    home = settings.dagster_home_path
-    if not (home / "history").exists():
-        yield None
-        return
-    with DagsterInstance.from_config(str(home)) as instance:
-        yield instance
 
 
 def last_runs(instance: DagsterInstance, limit: int) -> list[RunStatus]:

@@ -6,8 +6,7 @@ import dagster as dg
 import pytest
 
 from weather_dagster.dbt_project import load_dbt_project
-from weather_dagster.environments import resources_for
-from weather_dagster.resources import WeatherApiResource
+from weather_dagster.resources import WeatherApiResource, resources_for
 from weather_dagster.settings import Settings
 
 KEY = "5e1ec7ed5e1ec7ed"
@@ -31,7 +30,7 @@ def test_a_run_finds_the_key_in_any_spelling_and_shows_it_nowhere(
         (tmp_path / ".env").write_text(f"{spelled}={KEY}\n")
     else:
         monkeypatch.setenv(spelled, KEY)
-    resource = resources_for(Settings.load(), load_dbt_project())["weather_api"]
+    resource = resources_for(Settings.load(), load_dbt_project("duckdb"))["weather_api"]
     providers: list[str] = []
 
     @dg.op

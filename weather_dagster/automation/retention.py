@@ -30,13 +30,12 @@ from pydantic import Field
 from weather_dagster.alerts.book import open_book
 from weather_dagster.automation.healing import LOOK_BACK
 from weather_dagster.datasets import DATASETS
-from weather_dagster.dbt_command import DBT_DIR
 from weather_dagster.failures import failing_clearly
 from weather_dagster.hours import utc_now
 from weather_dagster.partitions import POOL
-from weather_dagster.resources import DuckDBWarehouseResource
+from weather_dagster.resources import WarehouseResource
 from weather_dagster.settings import Settings
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -144,7 +143,7 @@ def _execute(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def prune_versions(store: DuckDBWarehouse, before: datetime, *, dry_run: bool) -> int:
+def prune_versions(store: Warehouse, before: datetime, *, dry_run: bool) -> int:
     """Forget the versions of readings that landed before an instant (aware) and that a newer one replaced; how many.
 
     Silver and gold never see them: the newest version has the highest ``load_id`` of its reading.
@@ -154,11 +153,14 @@ def prune_versions(store: DuckDBWarehouse, before: datetime, *, dry_run: bool) -
         same = " and ".join(f"newer.{column} = old.{column}" for column in dataset.version_key)
         replaced = f"""
             from bronze.{dataset.name} as old
-            where ingested_at_utc < ? and exists (
+            where old.ingested_at_utc < $before and exists (
                 select 1 from bronze.{dataset.name} as newer where {same} and newer.load_id > old.load_id
             )
         """
-        ((count,),) = store.query(f"{'select count(*)' if dry_run else 'delete'} {replaced}", [before])
+        if dry_run:
+            ((count,),) = store.query(f"select count(*) {replaced}", {"before": before})
+        else:
+            count = store.execute(f"delete {replaced}", {"before": before})
         total += count
     return total
 
@@ -192,7 +194,9 @@ class RetentionConfig(dg.Config):
 
 
 @dg.op(pool=POOL, description="Forget what is old and superseded, in Dagster's storage, the store and on disk.")
-def prune(context: dg.OpExecutionContext, config: RetentionConfig, warehouse: DuckDBWarehouseResource) -> None:
+def prune(
+    context: dg.OpExecutionContext, config: RetentionConfig, warehouse: dg.ResourceParam[WarehouseResource]
+) -> None:
     """Prune everything, and put what went into the run's log."""
     settings, now = Settings.load(), utc_now()
     runs_before = now - timedelta(days=config.run_days)
@@ -202,7 +206,7 @@ def prune(context: dg.OpExecutionContext, config: RetentionConfig, warehouse: Du
             versions = prune_versions(store, now - timedelta(days=config.version_days), dry_run=config.dry_run)
         with WeatherApi.from_settings(settings).ledger() as ledger:
             calls = ledger.prune(now - timedelta(days=config.call_days), dry_run=config.dry_run)
-        leftovers = (*(DBT_DIR / "target").glob("dbt_models-*"), *(settings.home / "logs").glob("*.log"))
+        leftovers = (*settings.dbt_runs_path.glob("*"), *(settings.home / "logs").glob("*.log"))
         files = prune_files(leftovers, runs_before, dry_run=config.dry_run)
         if not config.dry_run:
             with open_book(settings.alerts_path) as book:

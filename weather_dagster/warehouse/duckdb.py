@@ -4,167 +4,95 @@ DuckDB locks its file for a whole process, readers included: open late, close ea
 that another process holds, and never keep a connection across a call to dbt.
 """
 
-import dataclasses
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import tenacity
 
-from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Column, Dataset, Kind, Rejection
+from weather_dagster.datasets import CONTRACT_VERSION, Dataset, Rejection
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
+from weather_dagster.warehouse.base import (
+    LOCK_TIMEOUT,
+    Landed,
+    PayloadFields,
+    QuarantineKey,
+    Source,
+    Warehouse,
+    payload_paths,
+    quarantine_key_table,
+    rejection_table,
+)
+from weather_dagster.warehouse.schema import migrations, require_current, upgrade
 from weather_dagster.weather_api.ledger import API_CALLS_SCHEMA
 
 _logger = logging.getLogger(__name__)
 
-LOCK_TIMEOUT = timedelta(seconds=30)
-"""How long a second process waits for the file before it says who holds it."""
-
 MEMORY_LIMIT = "512MB"
 """What DuckDB may take before it spills to disk, so that landing a month of forecasts fits a small machine."""
 
-SQL_TYPES: dict[Kind, str] = {
-    "text": "varchar",
-    "instant": "timestamptz",
-    "double": "double",
-    "integer": "bigint",
-    "json": "json",
-}
-
-TABLES = """
-create schema if not exists bronze;
-create table if not exists bronze.loads (
-    load_id bigint primary key,
-    dataset varchar not null,
-    provider varchar not null,
-    run_id varchar not null,
-    first_hour_utc timestamptz not null,
-    last_hour_utc timestamptz not null,
-    rows_added bigint not null,
-    quarantined bigint not null,
-    landed_at_utc timestamptz not null
-);
-create table if not exists bronze.locations (
-    location_id varchar primary key,
-    name varchar not null,
-    country varchar,
-    latitude double not null,
-    longitude double not null,
-    time_zone varchar not null,
-    load_id bigint not null
-);
-create table if not exists bronze.quarantine (
-    dataset varchar not null,
-    provider varchar not null,
-    endpoint varchar not null,
-    location_id varchar not null,
-    hour_utc timestamptz not null,
-    reason varchar not null,
-    field varchar,
-    message varchar not null,
-    payload varchar not null,
-    payload_hash varchar not null,
-    contract_version bigint not null,
-    quarantined_at_utc timestamptz not null,
-    run_id varchar not null,
-    load_id bigint not null,
-    resolved_load_id bigint
-);
-create table if not exists bronze.api_calls (
-    call_id varchar primary key,
-    provider varchar not null,
-    product varchar not null,
-    endpoint varchar not null,
-    dataset varchar,
-    location_ids varchar,
-    first_hour_utc timestamptz,
-    last_hour_utc timestamptz,
-    weight double not null,
-    status integer,
-    outcome varchar not null,
-    seconds double not null,
-    asked_at_utc timestamptz not null,
-    run_id varchar not null
-);
-"""
-"""``bronze.quarantine.resolved_load_id``: the landing that settled the entry, null as long as it is open.
-``bronze.api_calls``: the copy of the call ledger; ``location_ids`` comma separated; a call that is for no
-dataset, such as a search for a place, has none, nor hours."""
+MIGRATIONS = migrations("duckdb")
 
 
-@dataclass(frozen=True)
-class Landed:
-    """What one landing transaction changed."""
-
-    load_id: int | None
-    """None when the store held everything already: nothing was written then."""
-    rows_added: int
-    quarantined: int
-    resolved: int = 0
-    """Entries of the quarantine that it settled."""
-
-
-@dataclass(frozen=True)
-class QuarantineKey:
-    """What identifies an entry of bronze.quarantine: coming again, it is kept once, open or resolved."""
-
-    dataset: str
-    provider: str
-    location_id: str
-    hour_utc: datetime
-    reason: str
-    field: str | None
-    payload_hash: str
-
-
-class Source(NamedTuple):
-    """Who answered, and where."""
-
-    provider: str
-    endpoint: str
-
-
-@dataclass
-class PayloadFields:
-    """Which fields the payloads of a source hold."""
-
-    rows: int = 0
-    counts: Counter[str] = dataclass_field(default_factory=Counter)
-    """Rows by path, two levels deep, such as ``main.temp``; in a list the first element counts. Null is absent."""
-
-
-def _table_ddl(dataset: Dataset) -> str:
-    def column_ddl(column: Column) -> str:
-        return f"{column.name} {SQL_TYPES[column.kind]}{'' if column.nullable else ' not null'}"
-
-    return f"create table if not exists bronze.{dataset.name} ({', '.join(map(column_ddl, dataset.columns))});"
-
-
-class DuckDBWarehouse:
-    """An open warehouse. Get one from ``open_warehouse``."""
+class DuckDBWarehouse(Warehouse):
+    """An open DuckDB file. Get one from ``open_warehouse``."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
 
-    def create_tables(self) -> None:
-        """Make what is missing of the bronze tables."""
-        self.connection.execute(TABLES + "".join(map(_table_ddl, DATASETS.values())))
+    def schema_version(self) -> int:
+        """See ``schema.Migratable``."""
+        if not self.has_bronze("schema_versions"):
+            return 0
+        ((version,),) = self.query("select coalesce(max(version), 0) from bronze.schema_versions")
+        return int(version)
 
-    def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+    @contextmanager
+    def migrating(self) -> Iterator[None]:
+        """See ``schema.Migratable``."""
+        self.connection.begin()
+        try:
+            yield
+            self.connection.commit()
+        except BaseException:
+            self.connection.rollback()
+            raise
+
+    def script(self, sql: str) -> None:
+        """See ``schema.Migratable``."""
+        self.connection.execute(sql)
+
+    def has_bronze(self, table: str) -> bool:
+        """Whether there is such a table in bronze."""
+        found = self.query(
+            "select 1 from duckdb_tables() where schema_name = 'bronze' and table_name = $table", {"table": table}
+        )
+        return bool(found)
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """Rows of one SELECT."""
-        return self.connection.execute(sql, parameters).fetchall()
+        return self.connection.execute(sql, parameters or {}).fetchall()
+
+    def query_rows(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[dict[str, Any]]:
+        """The same, each row by the names of its columns."""
+        cursor = self.connection.execute(sql, parameters or {})
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> int:
+        """Run one INSERT, UPDATE or DELETE; how many rows it changed."""
+        ((rows,),) = self.query(sql, parameters)
+        return int(rows)
 
     def land(
         self,
@@ -179,16 +107,7 @@ class DuckDBWarehouse:
         now: datetime,
         resolved: Sequence[QuarantineKey] = (),
     ) -> Landed:
-        """Land the records of a range in one transaction: new readings and new versions, nothing twice.
-
-        A record is new when the newest version of its reading (``dataset.version_key``) has another
-        ``payload_hash``. Rejections are kept once each. Places whose description changed carry the
-        new ``load_id``, so that models which depend on it recompute them.
-
-        Args:
-            records: schema ``dataset.arrow_schema``; of several rows for one reading one is kept.
-            resolved: entries of the quarantine that this landing settles.
-        """
+        """See ``Warehouse.land``."""
         connection = self.connection
         connection.begin()
         try:
@@ -221,14 +140,7 @@ class DuckDBWarehouse:
         return Landed(load_id, rows_added, quarantined, settled)
 
     def record_calls(self, calls: pa.Table) -> int:
-        """Copy finished calls of the ledger; what is there already, by ``call_id``, stays as it is.
-
-        Args:
-            calls: schema ``API_CALLS_SCHEMA``, each ``call_id`` once.
-
-        Returns:
-            How many were new.
-        """
+        """See ``Warehouse.record_calls``."""
         names = ", ".join(API_CALLS_SCHEMA.names)
         sql = f"""
             insert into bronze.api_calls ({names})
@@ -241,7 +153,7 @@ class DuckDBWarehouse:
     def payload_fields(
         self, dataset: Dataset, hours: HourRange, source: Source | None = None
     ) -> dict[Source, PayloadFields]:
-        """Which fields the payloads of these hours hold, by source; of one source where it is given."""
+        """See ``Warehouse.payload_fields``."""
         # Payloads of one structure are taken together: some hundred structures stand for any number of rows.
         structures = self.query(
             f"""
@@ -262,7 +174,7 @@ class DuckDBWarehouse:
         for provider, endpoint, structure, rows in structures:
             fields = found.setdefault(Source(provider, endpoint), PayloadFields())
             fields.rows += rows
-            fields.counts.update(dict.fromkeys(_paths(json.loads(structure)), rows))
+            fields.counts.update(dict.fromkeys(payload_paths(json.loads(structure)), rows))
         return found
 
     def _insert_records(
@@ -301,10 +213,9 @@ class DuckDBWarehouse:
     def _insert_rejections(self, rejections: Sequence[Rejection], run_id: str, load_id: int, now: datetime) -> int:
         if not rejections:
             return 0
-        table = pa.Table.from_pylist([vars(r) for r in rejections], schema=_REJECTION_SCHEMA)
         sql = """
             insert into bronze.quarantine
-            select distinct dataset, provider, endpoint, location_id, hour_utc, reason, field, message,
+            select dataset, provider, endpoint, location_id, hour_utc, reason, field, message,
                 payload, payload_hash, ?::bigint, ?::timestamptz, ?, ?::bigint, null::bigint
             from rejections
             anti join bronze.quarantine as kept
@@ -316,14 +227,13 @@ class DuckDBWarehouse:
                 and kept.field is not distinct from rejections.field
                 and kept.payload_hash = rejections.payload_hash
         """
-        with self.registered("rejections", table):
+        with self.registered("rejections", rejection_table(rejections)):
             ((rows,),) = self.query(sql, [CONTRACT_VERSION, now, run_id, load_id])
         return int(rows)
 
     def _resolve(self, entries: Sequence[QuarantineKey], load_id: int) -> int:
         if not entries:
             return 0
-        table = pa.Table.from_pylist([vars(e) for e in entries], schema=_QUARANTINE_KEY_SCHEMA)
         sql = """
             update bronze.quarantine as kept
             set resolved_load_id = ?::bigint
@@ -337,7 +247,7 @@ class DuckDBWarehouse:
                 and kept.field is not distinct from settled.field
                 and kept.payload_hash = settled.payload_hash
         """
-        with self.registered("settled", table):
+        with self.registered("settled", quarantine_key_table(entries)):
             ((rows,),) = self.query(sql, [load_id])
         return int(rows)
 
@@ -364,16 +274,6 @@ class DuckDBWarehouse:
         self.connection.unregister(name)
 
 
-_REJECTION_SCHEMA = pa.schema(
-    {
-        **dict.fromkeys(("dataset", "provider", "endpoint", "location_id"), pa.string()),
-        "hour_utc": pa.timestamp("s", "UTC"),
-        **dict.fromkeys(("reason", "field", "message", "payload", "payload_hash"), pa.string()),
-    }
-)
-_QUARANTINE_KEY_SCHEMA = pa.schema(
-    [_REJECTION_SCHEMA.field(f.name) for f in dataclasses.fields(QuarantineKey)],
-)
 _LOCATION_SCHEMA = pa.schema(
     {
         **dict.fromkeys(("id", "name", "country"), pa.string()),
@@ -383,16 +283,32 @@ _LOCATION_SCHEMA = pa.schema(
 )
 
 
-def _paths(structure: Any) -> Iterator[str]:
-    """Paths of a payload's structure, in which null stands as the type ``NULL``."""
-    for name, inner in structure.items() if isinstance(structure, dict) else ():
-        if inner == "NULL":
-            continue
-        yield name
-        if isinstance(inner, list) and inner:
-            inner = inner[0]
-        if isinstance(inner, dict):
-            yield from (f"{name}.{below}" for below, kind in inner.items() if kind != "NULL")
+@dataclass(frozen=True)
+class DuckDBStore:
+    """A DuckDB file."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return self.path.exists()
+
+    def open(
+        self, *, read_only: bool = False, patience: timedelta = LOCK_TIMEOUT
+    ) -> AbstractContextManager[DuckDBWarehouse]:
+        """See ``open_warehouse``."""
+        return open_warehouse(self.path, read_only=read_only, lock_timeout=patience)
+
+    def dbt_environment(self) -> dict[str, str]:
+        """The profile's path of the file."""
+        return {"WEATHER_DUCKDB_PATH": str(self.path)}
+
+    def dbt_turn(self) -> AbstractContextManager[None]:
+        """Nothing to wait for: dbt holds the file as long as it works."""
+        return nullcontext()
 
 
 @contextmanager
@@ -423,9 +339,12 @@ def open_warehouse(
         )
         warehouse = DuckDBWarehouse(connection)
         if not read_only:
-            warehouse.create_tables()
-        elif not warehouse.query("select 1 from duckdb_tables() where schema_name = 'bronze' and table_name = 'loads'"):
+            upgrade(f"the warehouse {path}", warehouse, MIGRATIONS)
+        elif not warehouse.has_bronze("loads"):
             raise WarehouseError(f"{path} has no bronze tables yet; `weather ingest` or `weather backfill` makes them")
+        else:
+            # A file that was made before versions were kept is as the first one makes it.
+            require_current(f"the warehouse {path}", warehouse.schema_version() or 1, MIGRATIONS)
         yield warehouse
     finally:
         connection.close()
