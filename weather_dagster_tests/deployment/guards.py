@@ -111,6 +111,9 @@ def danger_findings(values: Values) -> Findings:
             findings.append(f"deployment {item['name']}: env is a map, which is written to a ConfigMap")
         elif literal := [entry["name"] for entry in item["env"] if "value" in entry and is_secret(entry["name"])]:
             findings.append(f"deployment {item['name']}: {', '.join(literal)} written out")
+        elif "$(" in str(item["env"]):
+            # Kubernetes would put the value into the copy of the environment that the code server hands to runs.
+            findings.append(f"deployment {item['name']}: a variable within a variable")
     return findings
 
 
@@ -258,6 +261,7 @@ def secret_references(objects: list[Object]) -> Iterator[tuple[str, str, str | N
             for role in thing["spec"]["managed"]["roles"]:
                 yield who, role["passwordSecret"]["name"], None, False
             yield who, thing["spec"]["bootstrap"]["initdb"]["secret"]["name"], None, False
+            yield who, thing["spec"]["superuserSecret"]["name"], None, False
         elif thing["kind"] == "ObjectStore":
             for reference in thing["spec"]["configuration"]["s3Credentials"].values():
                 yield who, reference["name"], reference["key"], False
@@ -362,7 +366,11 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
                 ]
             services[name_of(thing)] = {value for port in thing["spec"]["ports"] for value in port.values()}
         elif thing["kind"] == "Cluster":
-            services |= {f"{name_of(thing)}-{role}": {5432} for role in ("rw", "ro", "r")}
+            added = [
+                entry["serviceTemplate"]["metadata"]["name"]
+                for entry in thing["spec"]["managed"]["services"]["additional"]
+            ]
+            services |= {name: {5432} for name in (*added, *(f"{name_of(thing)}-{role}" for role in ("rw", "ro", "r")))}
         elif thing["kind"] == "PodDisruptionBudget":
             wanted = thing["spec"]["selector"]["matchLabels"].items()
             # A base shared by all stacks has one for the read-only server that kind does without.
@@ -382,11 +390,9 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
     for host, port in re.findall(r"http://([\w-]+):(\d+)", yaml.safe_dump(objects)):
         if int(port) not in services.get(host, set()):
             findings.append(f"http://{host}:{port}: no such Service")
-    for thing in objects:
-        if thing["kind"] == "ExternalSecret":
-            for host, port in re.findall(r"@([\w-]+):(\d+)/", yaml.safe_dump(thing)):
-                if int(port) not in services.get(host, set()):
-                    findings.append(f"ExternalSecret {name_of(thing)}: no Service {host}:{port}")
+    for host, port in re.findall(r"@([\w-]+):(\d+)/", yaml.safe_dump(objects)):
+        if int(port) not in services.get(host, set()):
+            findings.append(f"a URL of Postgres: no Service {host}:{port}")
     return findings
 
 
@@ -476,10 +482,13 @@ def image_findings(objects: list[Object], project_version: str) -> Findings:
 
 
 def service_link_findings(objects: list[Object], settings: Iterable[str]) -> Findings:
-    """Services whose link variables (NAME_PORT, NAME_SERVICE_HOST, ...) would pass for a setting of ours."""
+    """Services whose link variables (NAME_PORT, NAME_SERVICE_HOST, ...) would pass for a setting of ours.
+
+    One without an address of its own has none.
+    """
     findings = []
     for thing in objects:
-        if thing["kind"] == "Service":
+        if thing["kind"] == "Service" and thing["spec"].get("clusterIP") != "None":
             prefix = name_of(thing).upper().replace("-", "_")
             clash = [name for name in settings if re.fullmatch(f"{prefix}_(PORT|SERVICE)(_.*)?", name)]
             findings += [f"Service {name_of(thing)} would set {name}" for name in clash]

@@ -59,6 +59,16 @@ def runs_at_once(name: str) -> int:
     return int(with_defaults(own_values(*overlays))["concurrency"]["runs"]["maxConcurrentRuns"])
 
 
+def settings() -> list[str]:
+    """Variables that the platform reads."""
+    return [name.upper() for name in Settings.model_fields]
+
+
+def dbt_variables() -> list[str]:
+    """Variables that dbt's profiles read."""
+    return re.findall(r"env_var\('(\w+)'", (PROJECT / "weather_dbt" / "profiles.yml").read_text(encoding="utf-8"))
+
+
 GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "strict schemas": lambda _, objects: kubernetes_findings(objects),
     "restricted": lambda _, objects: restricted_findings(objects),
@@ -70,9 +80,7 @@ GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "network": lambda _, objects: network_findings(objects),
     "quota": lambda name, objects: quota_findings(objects, runs_at_once(name)),
     "images": lambda _, objects: image_findings(objects, project_version()),
-    "service links": lambda _, objects: service_link_findings(
-        objects, [name.upper() for name in Settings.model_fields]
-    ),
+    "service links": lambda _, objects: service_link_findings(objects, [*settings(), *dbt_variables()]),
 }
 
 
@@ -153,11 +161,17 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     (
         "secrets",
         "Job weather-migrate-",
-        f"{POD}/containers/0/env/2/valueFrom/secretKeyRef/name",
+        f"{POD}/initContainers/0/env/2/valueFrom/secretKeyRef/name",
         "weather-db",
         "weather-db",
     ),
-    ("secrets", "Job weather-migrate-", f"{POD}/containers/0/env/2/valueFrom/secretKeyRef/key", "uri", "no key uri"),
+    (
+        "secrets",
+        "Job weather-migrate-",
+        f"{POD}/initContainers/0/env/2/valueFrom/secretKeyRef/key",
+        "uri",
+        "no key uri",
+    ),
     (
         "secrets",
         "CronJob weather-ingestor",
@@ -240,7 +254,7 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "--upstream=http://webserver:3000",
         "no such",
     ),
-    ("services", "Cluster weather-postgres", "metadata/name", "postgres", "postgresqlHost"),
+    ("services", "Cluster weather-postgres", "spec/managed/services/additional", [], "postgresqlHost"),
     ("services", "Ingress weather", "spec/rules/0/http/paths/0/backend/service/name", "weather", "no Service weather"),
     ("services", "Ingress weather", "spec/rules/0/http/paths/0/backend/service/port/name", "web", "no Service"),
     (
@@ -285,7 +299,8 @@ def test_a_fault_in_production_is_found(
 
 
 def test_a_service_that_sets_a_setting_by_its_links_is_found(stacks: dict[str, list[Object]]) -> None:
-    assert service_link_findings(stacks["kind"], ["WEATHER_POSTGRES_PORT"])
+    objects = plant(stacks["kind"], "Service weather-postgres", "spec/clusterIP", DROP)
+    assert GUARDS["service links"]("kind", objects) == ["Service weather-postgres would set WEATHER_POSTGRES_PORT"]
 
 
 @pytest.mark.parametrize("name", PRODUCTION)
@@ -328,7 +343,6 @@ def test_only_the_database_and_the_owner_s_jobs_read_the_owners_url(stacks: dict
         assert readers <= {
             "Job weather-migrate-",
             "CronJob weather-backup",
-            "Job weather-restore-",
             "StatefulSet weather-postgres",
             "Cluster weather-postgres",
         }

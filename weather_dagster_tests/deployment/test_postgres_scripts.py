@@ -75,7 +75,6 @@ def test_a_backup_brings_back_what_was_there(postgres: Postgres, tmp_path: Path)
         BACKUP_DIR=str(backups),
         AT="",
         POSTGRES_HOST=str(postgres.socket),
-        WAREHOUSE_URL=postgres.secret("weather_owner"),
     )
     assert restored.returncode == 0, restored.stderr
     assert postgres.sql("weather_writer", "weather", "select sum(hour) from probe.hours").stdout.strip() == "500500"

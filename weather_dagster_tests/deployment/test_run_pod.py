@@ -186,6 +186,7 @@ def test_the_job_of_a_run_is_what_the_values_say(
     assert secrets == {
         "DAGSTER_PG_PASSWORD": ("dagster-postgresql", "postgresql-password"),
         "WEATHER_POSTGRES_URL": ("weather-warehouse", "url"),
+        "WEATHER_DAGSTER_STORAGE_URL": ("dagster-postgresql", "url"),
         "OPENWEATHER_API_KEY": ("weather-provider", "OPENWEATHER_API_KEY"),
         "WEATHER_ALERT_URLS": ("weather-alerts", "WEATHER_ALERT_URLS"),
         "DATABRICKS_HOST": ("weather-databricks", "DATABRICKS_HOST"),
