@@ -45,6 +45,31 @@ def test_only_the_owner_makes_schemas(postgres: Postgres) -> None:
         assert "permission denied" in answer.stderr
 
 
+def back_up(
+    postgres: Postgres, folder: Path, backups: Path, *, url: str | None = None, keep_days: int = 14
+) -> subprocess.CompletedProcess[str]:
+    """As the CronJob does it."""
+    return postgres.run(
+        script("backup", "weather-backup", "backup.sh"),
+        folder,
+        BACKUP_DIR=str(backups),
+        KEEP_DAYS=str(keep_days),
+        WAREHOUSE_URL=url or postgres.url("weather_owner"),
+        PGPASSWORD=PASSWORDS["dagster"],
+    )
+
+
+def restore(postgres: Postgres, folder: Path, backups: Path) -> subprocess.CompletedProcess[str]:
+    """As the Job does it."""
+    return postgres.run(
+        script("backup", "weather-backup", "restore.sh"),
+        folder,
+        BACKUP_DIR=str(backups),
+        AT="",
+        PGPASSWORD=PASSWORDS["postgres"],
+    )
+
+
 def test_a_backup_brings_back_what_was_there(postgres: Postgres, tmp_path: Path) -> None:
     backups = tmp_path / "backups"
     backups.mkdir()
@@ -60,25 +85,12 @@ def test_a_backup_brings_back_what_was_there(postgres: Postgres, tmp_path: Path)
         "weather_writer", "weather", "create table probe.hours as select generate_series(1, 1000) as hour"
     )
     assert made.returncode == 0, made.stderr
-    done = postgres.run(
-        script("backup", "weather-backup", "backup.sh"),
-        tmp_path,
-        BACKUP_DIR=str(backups),
-        KEEP_DAYS="14",
-        WAREHOUSE_URL=postgres.url("weather_owner"),
-        PGPASSWORD=PASSWORDS["dagster"],
-    )
+    done = back_up(postgres, tmp_path, backups)
     assert done.returncode == 0, done.stderr
     assert not left_over.exists()
     assert [len(list(backups.glob(f"{name}-*.dump"))) for name in ("warehouse", "dagster")] == [1, 1]
     assert postgres.sql("weather_writer", "weather", "drop table probe.hours").returncode == 0
-    restored = postgres.run(
-        script("backup", "weather-backup", "restore.sh"),
-        tmp_path,
-        BACKUP_DIR=str(backups),
-        AT="",
-        PGPASSWORD=PASSWORDS["postgres"],
-    )
+    restored = restore(postgres, tmp_path, backups)
     assert restored.returncode == 0, restored.stderr
     assert postgres.sql("weather_writer", "weather", "select sum(hour) from probe.hours").stdout.strip() == "500500"
     # The writer can go on.
@@ -90,14 +102,8 @@ def test_a_backup_that_fails_leaves_the_old_ones_and_no_new_one(postgres: Postgr
     backups.mkdir()
     old = backups / "warehouse-2026-01-01T0237Z.dump"
     old.write_bytes(b"kept")
-    done = postgres.run(
-        script("backup", "weather-backup", "backup.sh"),
-        tmp_path,
-        BACKUP_DIR=str(backups),
-        KEEP_DAYS="0",
-        WAREHOUSE_URL=postgres.url("weather_reader").replace(PASSWORDS["weather_reader"], "wrong"),
-        PGPASSWORD=PASSWORDS["dagster"],
-    )
+    url = postgres.url("weather_reader").replace(PASSWORDS["weather_reader"], "wrong")
+    done = back_up(postgres, tmp_path, backups, url=url, keep_days=0)
     assert done.returncode != 0
     assert [path.name for path in backups.glob("*.dump")] == [old.name]
 
@@ -130,15 +136,29 @@ def test_the_migration_job_makes_the_schema_and_gives_the_roles_their_rights(
             assert done.returncode == 0, done.stderr
     hour = format_hour(floor_hour(utc_now()))
     landed = weather(
-        *("ingest", "--from", hour, "--to", hour, "--place", "singapore"),
+        *("ingest", "--from", hour, "--to", hour, "--place", "quito"),
         WEATHER_ENV="cluster",
         WEATHER_HOME=str(tmp_path),
         WEATHER_POSTGRES_URL=postgres.url("weather_writer"),
     )
     assert landed.returncode == 0, landed.stderr
-    assert postgres.sql("weather_writer", "weather", "select count(*) from bronze.observations").stdout.strip() == "1"
+    assert postgres.sql("weather_writer", "weather", "create table gold.shown as select 1 as hour").returncode == 0
+    require_rights(postgres)
+    # A restore brings the rights back too.
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    for done in (back_up(postgres, tmp_path, backups), restore(postgres, tmp_path, backups)):
+        assert done.returncode == 0, done.stderr
+    require_rights(postgres)
+
+
+def require_rights(postgres: Postgres) -> None:
+    """Bronze is the owner's, filled by the writer; gold is the writer's, and read by the reader."""
+    counted = "select count(*) from bronze.observations"
+    assert postgres.sql("weather_writer", "weather", counted).stdout.strip() == "1"
     for refused in ("drop table bronze.observations", "create table bronze.more (id int)"):
         assert postgres.sql("weather_writer", "weather", refused).returncode != 0, refused
-    assert postgres.sql("weather_writer", "weather", "create table gold.shown as select 1 as hour").returncode == 0
-    assert postgres.sql("weather_reader", "weather", "select hour from gold.shown").stdout.strip() == "1"
-    assert postgres.sql("weather_reader", "weather", "select count(*) from bronze.observations").returncode != 0
+    assert postgres.sql("weather_writer", "weather", "insert into gold.shown values (1)").returncode == 0
+    assert postgres.sql("weather_reader", "weather", "select max(hour) from gold.shown").stdout.strip() == "1"
+    for refused in (counted, "insert into gold.shown values (2)"):
+        assert postgres.sql("weather_reader", "weather", refused).returncode != 0, refused
