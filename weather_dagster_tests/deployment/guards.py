@@ -138,7 +138,9 @@ def instance_findings(config: Values) -> Findings:
     findings = []
     for key, part in config.items():
         if "class" in part:
-            configurable = getattr(importlib.import_module(part["module"]), part["class"])
+            # The chart writes names of old, which Dagster knows.
+            module = importlib.import_module(part["module"].replace("dagster.core.", "dagster._core."))
+            configurable = getattr(module, part["class"])
             schema = resolve_to_config_type(configurable.config_type())
             errors = validate_config(schema, part.get("config", {})).errors or []
             findings += [f"{key}: {error.message}" for error in errors]
