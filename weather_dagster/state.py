@@ -7,16 +7,14 @@ home; pods have a home each, so theirs are in a Postgres.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from weather_dagster.errors import ConfigurationError
-from weather_dagster.settings import Settings
+from weather_dagster.errors import ConfigurationError, WarehouseError
 
 Place = Path | SecretStr
 """Where a database is: an SQLite file, or the URL of a Postgres."""
@@ -24,7 +22,6 @@ Place = Path | SecretStr
 SCHEMA = "weather_state"
 """Of the tables in Postgres, where the warehouse or Dagster's own records may be beside them."""
 LOCK_SECONDS = 30
-CONNECT_SECONDS = 10
 
 
 class Instant(sa.TypeDecorator[datetime]):
@@ -95,7 +92,7 @@ def open_database(
 
 def _connect(place: Place, metadata: sa.MetaData, *, read_only: bool, durable: bool) -> sa.Connection:
     if isinstance(place, SecretStr):
-        connection = _postgres(place.get_secret_value()).connect()
+        connection = _postgres(place.get_secret_value(), LOCK_SECONDS).connect()
         settings = [] if durable else ["set synchronous_commit = off"]
         closing = "set default_transaction_read_only = on"
     elif read_only and not place.exists():
@@ -142,12 +139,7 @@ def _alone(connection: sa.Connection, name: str) -> Iterator[None]:
     is_postgres = connection.dialect.name == "postgresql"
     try:
         if is_postgres:
-            connection.exec_driver_sql(
-                # Read committed: an older snapshot would not see what those who held the lock before have written.
-                "begin isolation level read committed; "
-                f"set local lock_timeout = {LOCK_SECONDS * 1000:.0f}; "
-                f"select pg_advisory_xact_lock(hashtextextended('{name}', 0))"
-            )
+            connection.exec_driver_sql(f"begin; select pg_advisory_xact_lock(hashtextextended('{name}', 0))")
         else:
             connection.exec_driver_sql("begin immediate")
         yield
@@ -163,12 +155,14 @@ def _schema(connection: sa.Connection) -> str | None:
 
 # Engines are kept, as they learn of the server and compile statements once; connections are not: processes fork.
 @lru_cache(maxsize=8)
-def _postgres(url: str) -> sa.Engine:
-    import psycopg
+def _postgres(url: str, lock_seconds: float) -> sa.Engine:
+    # Here, not above: on one machine nothing needs the driver.
+    from weather_dagster.warehouse.postgres_connection import Address, connect
 
+    address = Address.read(SecretStr(url))
     engine = sa.create_engine(
         "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(url, connect_timeout=CONNECT_SECONDS, application_name="weather"),
+        creator=lambda: connect(address, read_only=False, patience=timedelta(seconds=lock_seconds)),
         isolation_level="AUTOCOMMIT",
         poolclass=sa.NullPool,
         use_native_hstore=False,
@@ -189,17 +183,23 @@ def _sqlite(path: str, lock_seconds: float) -> sa.Engine:
 def _faults_named(name: str, place: Place) -> Iterator[None]:
     try:
         yield
-    except (OSError, sa.exc.SQLAlchemyError) as error:
-        cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        if isinstance(place, Path):
-            where, wrong = str(place), (
-                "make room, or set WEATHER_HOME to a place that can be written; if the file is damaged, move it aside"
-            )
-        else:
-            where, wrong = "Postgres", (
-                "let WEATHER_POSTGRES_URL name a server that can be reached, and a role that may create the schema "
-                f"{SCHEMA} or write in it"
-            )
-        raise ConfigurationError(
-            f"{name} cannot be kept in {where}: {cause}; end the process that holds it, {wrong}"
-        ) from None
+    except (OSError, WarehouseError, sa.exc.SQLAlchemyError) as error:
+        raise ConfigurationError(_told(name, place, error)) from None
+
+
+def _told(name: str, place: Place, error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    if isinstance(place, Path):
+        return (
+            f"{name} cannot be kept in {place}: {cause}; end the process that holds it, make room, or set WEATHER_HOME "
+            "to a place that can be written; if the file is damaged, move it aside"
+        )
+    if isinstance(error, WarehouseError):
+        return f"{name} cannot be kept: {error}"
+    from weather_dagster.warehouse.postgres_connection import Address
+
+    primary = cause.diag.message_primary if hasattr(cause, "diag") else None
+    return (
+        f"{name} cannot be kept in the schema {SCHEMA} of {Address.read(place)}: {primary or cause}; end the process "
+        "that holds it, make room, or let WEATHER_POSTGRES_URL name a role that may make this schema, or write in it"
+    )
