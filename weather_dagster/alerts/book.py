@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from weather_dagster.alerts.messages import Kind, Message, opening, recovery, summary
 from weather_dagster.alerts.reports import Report, Severity
+from weather_dagster.hours import floor_hour
 from weather_dagster.state import Database, Instant, Place, Text, open_database
 
 NAME = "the alert book"
@@ -102,6 +103,10 @@ _references = sa.Table(
 )
 
 
+_NOTED = ("opened_at", "seen_at", "resolved_at", "announced_at")
+"""When an alert changed."""
+
+
 class State(StrEnum):
     """Where a delivery stands."""
 
@@ -179,6 +184,7 @@ class AlertBook:
     def apply(self, reports: Iterable[Report], now: datetime) -> None:
         """Open, count and end alerts after what was found. Reports that were applied before change nothing."""
         with self._database.transaction() as connection:
+            _bring_back(connection, now)
             for report in sorted(reports, key=lambda report: report.at):
                 if not report.reference or _is_new(connection, f"{report.source} {report.reference}", now):
                     _apply(connection, report)
@@ -194,6 +200,7 @@ class AlertBook:
             ui_url: where Dagster's UI is, for links to runs.
         """
         with self._database.transaction() as connection:
+            _bring_back(connection, now)
             alerts = _read(connection, sa.not_(_alerts.c.is_closed))
             silences = _read_silences(connection, now)
             heard = [a for a in alerts if not any(a.matches(silence.pattern) for silence in silences)]
@@ -327,6 +334,28 @@ def open_book(place: Place, *, read_only: bool = False) -> Iterator[AlertBook]:
     """
     with open_database(place, _metadata, NAME, read_only=read_only) as database:
         yield AlertBook(database)
+
+
+def _bring_back(connection: sa.Connection, now: datetime) -> None:
+    """Let what a clock that was put back since has noted in the future have happened now.
+
+    Until the clock is there again nobody would hear that it lasts, that it is over, or of what waits to be sent. A
+    silence stays: its end is what a person was told.
+    """
+    for column in (*(_alerts.c[name] for name in _NOTED), _references.c.seen_at):
+        connection.execute(sa.update(column.table).where(column > now).values({column: now}))
+    running = floor_hour(now)
+    connection.execute(sa.update(_alerts).where(_alerts.c.last_hour > running).values(last_hour=running))
+    messages = sa.select(_messages.c.message_id).where(_messages.c.created_at > now)
+    ahead = connection.scalars(messages.order_by(_messages.c.created_at, _messages.c.position)).all()
+    # In their order, and before what is composed now.
+    for position, message_id in enumerate(ahead, -len(ahead)):
+        is_it = _messages.c.message_id == message_id
+        connection.execute(sa.update(_messages).where(is_it).values(created_at=now, position=position))
+    for row in connection.execute(sa.select(_deliveries).where(_deliveries.c.changed_at > now)).all():
+        is_it = sa.and_(_deliveries.c.message_id == row.message_id, _deliveries.c.target == row.target)
+        next_try_at = now + (row.next_try_at - row.changed_at)
+        connection.execute(sa.update(_deliveries).where(is_it).values(changed_at=now, next_try_at=next_try_at))
 
 
 def _is_new(connection: sa.Connection, reference: str, now: datetime) -> bool:

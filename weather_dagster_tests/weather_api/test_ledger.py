@@ -32,7 +32,7 @@ from weather_dagster.weather_api.ledger import LandedCall, Ledger, Pause, open_l
 from weather_dagster.weather_api.providers import build_providers
 from weather_dagster.weather_api.service import Limit, Patience, Service, Window
 from weather_dagster_tests.conftest import free_port
-from weather_dagster_tests.state import place, plain_connection, text_of  # noqa: F401 - a fixture
+from weather_dagster_tests.state import plain_connection, text_of
 from weather_dagster_tests.weather_api.answers import NOW, hours_ago, record, series
 from weather_dagster_tests.weather_api.provider_apps import (
     KEY,
