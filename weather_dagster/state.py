@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from weather_dagster.errors import ConfigurationError, WarehouseError
+from weather_dagster.settings import EnvironmentName, Settings
 
 Place = Path | SecretStr
 """Where a database is: an SQLite file, or the URL of a Postgres."""
@@ -22,6 +23,35 @@ Place = Path | SecretStr
 SCHEMA = "weather_state"
 """Of the tables in Postgres, where the warehouse or Dagster's own records may be beside them."""
 LOCK_SECONDS = 30
+
+
+def ledger_place(settings: Settings) -> Place:
+    """Where the ledger of calls is.
+
+    Raises:
+        ConfigurationError: the environment wants a Postgres, and none is named.
+    """
+    return _place(settings, "ledger.sqlite")
+
+
+def alerts_place(settings: Settings) -> Place:
+    """Where the alert book is.
+
+    Raises:
+        ConfigurationError: the environment wants a Postgres, and none is named.
+    """
+    return _place(settings, "alerts.sqlite")
+
+
+def _place(settings: Settings, file: str) -> Place:
+    if settings.weather_env is EnvironmentName.LOCAL:
+        return settings.home / file
+    if settings.weather_postgres_url is None:
+        raise ConfigurationError(
+            f"WEATHER_ENV is {settings.weather_env}, where the ledger of calls and the alert book are in a Postgres "
+            "that all pods share: set WEATHER_POSTGRES_URL, like postgresql://user:password@host:5432/database"
+        )
+    return settings.weather_postgres_url
 
 
 class Instant(sa.TypeDecorator[datetime]):
