@@ -14,6 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from weather_dagster.environments import require_postgres_url
 from weather_dagster.errors import ConfigurationError, WarehouseError
 from weather_dagster.settings import EnvironmentName, Settings
 
@@ -44,14 +45,8 @@ def alerts_place(settings: Settings) -> Place:
 
 
 def _place(settings: Settings, file: str) -> Place:
-    if settings.weather_env is EnvironmentName.LOCAL:
-        return settings.home / file
-    if settings.weather_postgres_url is None:
-        raise ConfigurationError(
-            f"WEATHER_ENV is {settings.weather_env}, where the ledger of calls and the alert book are in a Postgres "
-            "that all pods share: set WEATHER_POSTGRES_URL, like postgresql://user:password@host:5432/database"
-        )
-    return settings.weather_postgres_url
+    is_local = settings.weather_env is EnvironmentName.LOCAL
+    return settings.home / file if is_local else require_postgres_url(settings)
 
 
 class Instant(sa.TypeDecorator[datetime]):
