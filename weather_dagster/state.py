@@ -120,7 +120,7 @@ def _connect(place: Place, metadata: sa.MetaData, *, read_only: bool, durable: b
         connection = _postgres(place.get_secret_value(), LOCK_SECONDS).connect()
         settings = [] if durable else ["set synchronous_commit = off"]
         closing = "set default_transaction_read_only = on"
-    elif read_only and not place.exists():
+    elif read_only and not _is_there(place):
         return _empty(metadata)
     else:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +142,14 @@ def _connect(place: Place, metadata: sa.MetaData, *, read_only: bool, durable: b
         connection.close()
         raise
     return connection
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _empty(metadata: sa.MetaData) -> sa.Connection:

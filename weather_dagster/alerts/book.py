@@ -347,7 +347,7 @@ def _bring_back(connection: sa.Connection, now: datetime) -> None:
     running = floor_hour(now)
     connection.execute(sa.update(_alerts).where(_alerts.c.last_hour > running).values(last_hour=running))
     messages = sa.select(_messages.c.message_id).where(_messages.c.created_at > now)
-    ahead = connection.scalars(messages.order_by(_messages.c.created_at, _messages.c.position)).all()
+    ahead: Sequence[str] = connection.scalars(messages.order_by(_messages.c.created_at, _messages.c.position)).all()
     # In their order, and before what is composed now.
     for position, message_id in enumerate(ahead, -len(ahead)):
         is_it = _messages.c.message_id == message_id

@@ -297,7 +297,8 @@ class Ledger:
             _of_account, _calls.c.product == product, _calls.c.asked_at_utc >= since
         )
         with self._database.statements() as connection:
-            days = Counter(at.date() for (at,) in connection.execute(asked, self._mine))
+            instants: Sequence[Any] = connection.scalars(asked, self._mine).all()
+        days = Counter(instant.date() for instant in instants)
         return [days[day] for day in sorted(days)]
 
     def outcomes(self) -> list[tuple[str, str, int]]:
@@ -311,7 +312,7 @@ class Ledger:
         counted = sa.select(both.c.product, both.c.outcome, sa.func.sum(both.c.calls))
         counted = counted.group_by(both.c.product, both.c.outcome).order_by(both.c.product, both.c.outcome)
         with self._database.statements() as connection:
-            rows = connection.execute(counted, self._mine).all()
+            rows: Sequence[Any] = connection.execute(counted, self._mine).all()
         return [(product, outcome, int(calls)) for product, outcome, calls in rows]
 
     def last_success(self) -> datetime | None:
@@ -325,7 +326,8 @@ class Ledger:
         of_request = sa.select(_landed.c.call, _landed.c.load_id, _landed.c.run_id).where(_landed.c.request == request)
         with self._database.statements() as connection:
             connection.execute(sa.delete(_landed).where(_landed.c.landed_at_utc < now - RESUMED_WITHIN))
-            return {LandedCall(*row) for row in connection.execute(of_request)}
+            rows: Sequence[Any] = connection.execute(of_request).all()
+        return {LandedCall(*row) for row in rows}
 
     def note_landed(self, request: str, calls: Iterable[LandedCall], now: datetime) -> None:
         """Remember what need not be asked again if the range is not finished."""
@@ -398,7 +400,8 @@ class Ledger:
             first = sa.select(sa.func.min(_calls.c.asked_at_utc)).where(
                 _of_product, _calls.c.asked_at_utc > window_start(limit.window, now)
             )
-            until = connection.execute(first, {**self._mine, "product": product}).scalar_one() + MINUTE
+            oldest: Any = connection.execute(first, {**self._mine, "product": product}).scalar_one()
+            until = oldest + MINUTE
         return Pause(until, f"the limit of {limit.amount:,g} a {limit.window} of {product} is used up", limit.window)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -155,9 +154,7 @@ def running(hour: int) -> HourRange:
 
 
 def test_what_was_told_before_the_clock_was_put_back_is_summed_up_after_a_window_and_ended_once(put_back):
-    told = {
-        hour: kinds(tell(put_back, NOW + hour * HOUR, *warn("lyon"), hours=running(hour))) for hour in range(8)
-    }
+    told = {hour: kinds(tell(put_back, NOW + hour * HOUR, *warn("lyon"), hours=running(hour))) for hour in range(8)}
     assert {hour: messages for hour, messages in told.items() if messages} == {6: [Kind.SUMMARY]}
     (alert,) = put_back.alerts(open_only=True)
     assert (alert.opened_at, alert.seen_at, alert.times) == (NOW, NOW + 7 * HOUR, 9)
@@ -339,7 +336,10 @@ def test_old_alerts_messages_and_references_are_forgotten_and_what_lasts_stays(b
 def test_a_file_that_is_no_book_is_named(tmp_path):
     path = tmp_path / "alerts.sqlite"
     path.write_bytes(b"no database at all, and long enough to be taken for a header")
-    with pytest.raises(ConfigurationError, match=r"alerts\.sqlite: file is not a database.*WEATHER_HOME"), open_book(path):
+    with (
+        pytest.raises(ConfigurationError, match=r"alerts\.sqlite: file is not a database.*WEATHER_HOME"),
+        open_book(path),
+    ):
         pass
 
 

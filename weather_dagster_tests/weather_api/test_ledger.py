@@ -271,10 +271,9 @@ def test_a_postgres_that_another_holds_too_long_is_named_with_the_way_out(
 ) -> None:
     monkeypatch.setattr("weather_dagster.state.LOCK_SECONDS", 0.05)
     place = SecretStr(postgres_url)
-    with open_ledger(service(place)) as ledger:
-        with open_ledger(service(place)) as other, other._database.transaction():
-            with pytest.raises(ConfigurationError, match=r"lock timeout.*WEATHER_POSTGRES_URL"):
-                EVERY_METHOD[name](ledger)
+    with open_ledger(service(place)) as ledger, open_ledger(service(place)) as other:
+        with other._database.transaction(), pytest.raises(ConfigurationError, match=r"lock timeout.*WEATHER_POSTGRES"):
+            EVERY_METHOD[name](ledger)
         EVERY_METHOD[name](ledger)
 
 
