@@ -433,17 +433,16 @@ def print_latest(settings: Settings) -> None:
                 select location_name, local_time, temperature_c, condition_group, wind_speed_ms, wind_compass,
                     precipitation_mm
                 from gold.latest_conditions
-                where list_contains(?, location_id)
-                order by location_name
+                where location_id = any($watched::varchar[])
                 """,
-                [watched],
+                {"watched": watched},
             )
     except WarehouseError as error:
         # The run is done and good; another process has taken the file meanwhile.
         err.print("The latest conditions cannot be shown now:", escape(str(error)), highlight=False, soft_wrap=True)
         return
     table = Table("place", "local time", "°C", "sky", "wind m/s", "rain, snow mm", title="Latest conditions")
-    for name, local_time, temperature, sky, wind, compass, wet in rows:
+    for name, local_time, temperature, sky, wind, compass, wet in sorted(rows, key=lambda row: row[0]):
         table.add_row(
             escape(name),
             f"{local_time:%d %b %H:%M}",

@@ -117,8 +117,8 @@ def place_statuses(store: Warehouse, locations: Sequence[Location], now: datetim
             where valid_hour_utc <= $running and temperature_c is not null
         )
         select location_id, max(valid_hour_utc),
-            count(*) filter (valid_hour_utc < $running and valid_hour_utc >= $day),
-            count(*) filter (valid_hour_utc < $running and valid_hour_utc >= $week)
+            count(*) filter (where valid_hour_utc < $running and valid_hour_utc >= $day),
+            count(*) filter (where valid_hour_utc < $running and valid_hour_utc >= $week)
         from hours
         group by location_id
         """,

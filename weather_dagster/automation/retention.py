@@ -154,11 +154,14 @@ def prune_versions(store: Warehouse, before: datetime, *, dry_run: bool) -> int:
         same = " and ".join(f"newer.{column} = old.{column}" for column in dataset.version_key)
         replaced = f"""
             from bronze.{dataset.name} as old
-            where ingested_at_utc < ? and exists (
+            where old.ingested_at_utc < $before and exists (
                 select 1 from bronze.{dataset.name} as newer where {same} and newer.load_id > old.load_id
             )
         """
-        ((count,),) = store.query(f"{'select count(*)' if dry_run else 'delete'} {replaced}", [before])
+        if dry_run:
+            ((count,),) = store.query(f"select count(*) {replaced}", {"before": before})
+        else:
+            count = store.execute(f"delete {replaced}", {"before": before})
         total += count
     return total
 
