@@ -248,7 +248,7 @@ def report() -> None:
 @app.command()
 def dev(port: Port = 3000, host: Host = "127.0.0.1") -> None:
     """Open the Dagster UI with daemon: `dagster dev` in the home of the configured provider."""
-    from weather_dagster.automation.local_run import WORKSPACE_FILE, prepare_dagster_home
+    from weather_dagster.automation.instance import WORKSPACE_FILE, prepare_dagster_home
 
     settings = Settings.load()
     prepare_dagster_home(settings)
@@ -349,7 +349,8 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
         HourNotServed: naming what could not be served; what could be is landed and refined all the same.
     """
     with err.status("Loading Dagster, dbt and the project"):
-        from weather_dagster.automation.local_run import prepare_dagster_home, run_hourly_weather
+        from weather_dagster.automation.instance import prepare_dagster_home
+        from weather_dagster.automation.local_run import run_hourly_weather
         from weather_dagster.locations import load_locations, select_locations
         from weather_dagster.weather_api.api import WeatherApi
 

@@ -30,7 +30,6 @@ from pydantic import Field
 from weather_dagster.alerts.book import open_book
 from weather_dagster.automation.healing import LOOK_BACK
 from weather_dagster.datasets import DATASETS
-from weather_dagster.dbt_command import DBT_DIR
 from weather_dagster.failures import failing_clearly
 from weather_dagster.hours import utc_now
 from weather_dagster.partitions import POOL
@@ -207,7 +206,7 @@ def prune(
             versions = prune_versions(store, now - timedelta(days=config.version_days), dry_run=config.dry_run)
         with WeatherApi.from_settings(settings).ledger() as ledger:
             calls = ledger.prune(now - timedelta(days=config.call_days), dry_run=config.dry_run)
-        leftovers = (*(DBT_DIR / "target").glob("dbt_models-*"), *(settings.home / "logs").glob("*.log"))
+        leftovers = (*settings.dbt_runs_path.glob("*"), *(settings.home / "logs").glob("*.log"))
         files = prune_files(leftovers, runs_before, dry_run=config.dry_run)
         if not config.dry_run:
             with open_book(settings.alerts_path) as book:
