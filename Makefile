@@ -27,14 +27,14 @@ define install
 	touch $@
 endef
 
-$(VENV)/installed: setup.py constraints.txt
+$(VENV)/installed: setup.py requirements-ingest.txt constraints.txt
 	$(call install,)
 
-$(VENV)/installed-dev: setup.py constraints.txt
+$(VENV)/installed-dev: setup.py requirements-ingest.txt constraints.txt
 	$(call install,[dev])
 	touch $(VENV)/installed
 
-$(VENV)/installed-bench: setup.py constraints.txt
+$(VENV)/installed-bench: setup.py requirements-ingest.txt constraints.txt
 	$(call install,[bench])
 
 demo: $(VENV)/installed ## set up, run 14 days for all places through all layers, write the report
