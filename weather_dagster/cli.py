@@ -20,6 +20,7 @@ from rich.table import Table
 
 from weather_dagster import locations_command, logs, status_command
 from weather_dagster.alerts_command import alerts
+from weather_dagster.environments import store_of
 from weather_dagster.errors import HourNotServed, ProviderError, WarehouseError, WeatherError
 from weather_dagster.hours import HOUR, HourRange, floor_hour, parse_hour, require_in_grid, utc_now
 from weather_dagster.quarantine_command import quarantine
@@ -111,7 +112,7 @@ def demo(
     run_job(settings, hours)
     print_latest(settings)
     out.print(
-        f"\nReport     {settings.report_path}\nWarehouse  {settings.duckdb_path}\n\n"
+        f"\nReport     {settings.report_path}\nWarehouse  {store_of(settings)}\n\n"
         f"Next: open the report in a browser; `WEATHER_PROVIDER={provider} weather dev` shows every asset in the "
         "Dagster UI;\n"
         "set OPENWEATHER_API_KEY in .env to go live (.env.example names all settings).",
@@ -134,10 +135,10 @@ def ingest(from_: From, to: To, place: Place = None) -> None:
     from weather_dagster.datasets import DATASETS
     from weather_dagster.ingest import land_range
     from weather_dagster.locations import load_locations, select_locations
-    from weather_dagster.warehouse.duckdb import open_warehouse
     from weather_dagster.weather_api.api import Closed, WeatherApi
 
     settings = Settings.load()
+    store = store_of(settings)
     hours = read_range(from_, to)
     require_in_grid(hours, settings.start_hour)
     api = WeatherApi.from_settings(settings)
@@ -151,7 +152,7 @@ def ingest(from_: From, to: To, place: Place = None) -> None:
         for dataset in served:
             landing = land_range(
                 api,
-                partial(open_warehouse, settings.duckdb_path),
+                store.open,
                 dataset,
                 places,
                 hours,
@@ -178,7 +179,7 @@ def ingest(from_: From, to: To, place: Place = None) -> None:
             out.print(f"[yellow]{told}[/]", highlight=False, soft_wrap=True)
     some = "what came of " if any(landing.rows_received or landing.resumed for landing in landings) else "nothing of "
     out.print(
-        f"{api.provider}: {some if failed else ''}{hours} landed in {settings.duckdb_path}",
+        f"{api.provider}: {some if failed else ''}{hours} landed in {store}",
         highlight=False,
         soft_wrap=True,
     )
@@ -236,11 +237,10 @@ def report() -> None:
     """Make the HTML report again from what gold holds."""
     from weather_dagster.locations import load_locations
     from weather_dagster.report.page import write_report
-    from weather_dagster.warehouse.duckdb import open_warehouse
 
     settings = Settings.load()
     watched = [place.id for place in load_locations(settings.locations_path)]
-    with open_warehouse(settings.duckdb_path, read_only=True) as warehouse:
+    with store_of(settings).open(read_only=True) as warehouse:
         page = write_report(warehouse, settings.report_path, now=utc_now(), provider=settings.provider, watched=watched)
     out.print(f"Report written to {page}", highlight=False, soft_wrap=True)
 
@@ -387,7 +387,6 @@ def plan_served(
     """
     from weather_dagster.datasets import DATASETS
     from weather_dagster.ingest import resume
-    from weather_dagster.warehouse.duckdb import open_warehouse
 
     plans, refused = [], []
     for dataset in filter(api.offers, DATASETS.values()):
@@ -397,7 +396,7 @@ def plan_served(
             refused.append(error)
     if not plans:
         raise HourNotServed("\n".join(map(str, refused)))
-    with open_warehouse(settings.duckdb_path) as warehouse:
+    with store_of(settings).open() as warehouse:
         plans = [resume(api, warehouse, plan) for plan in plans]
     for need in api.require_budget(plans):
         out.print(escape(str(need)), highlight=False, soft_wrap=True)
@@ -424,11 +423,10 @@ def raise_all(errors: Sequence[WeatherError]) -> None:
 def print_latest(settings: Settings) -> None:
     """Print a short table of the latest conditions of the places that are watched."""
     from weather_dagster.locations import load_locations
-    from weather_dagster.warehouse.duckdb import open_warehouse
 
     watched = [place.id for place in load_locations(settings.locations_path)]
     try:
-        with open_warehouse(settings.duckdb_path, read_only=True) as warehouse:
+        with store_of(settings).open(read_only=True) as warehouse:
             rows = warehouse.query(
                 """
                 select location_name, local_time, temperature_c, condition_group, wind_speed_ms, wind_compass,

@@ -18,20 +18,19 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"Core:\n  - installed: {version('dbt-core')}\n")
         return
+    from weather_dagster.environments import store_of, tell_dbt
     from weather_dagster.errors import WeatherError
     from weather_dagster.settings import Settings
 
     os.environ.setdefault("DBT_PROJECT_DIR", str(DBT_DIR))
     os.environ.setdefault("DBT_PROFILES_DIR", str(DBT_DIR))
     try:
-        path = Settings.load().duckdb_path
-        os.environ["WEATHER_DUCKDB_PATH"] = str(path)
+        store = store_of(Settings.load())
+        tell_dbt(store)
         if READS_WAREHOUSE & set(sys.argv[1:]) and "DAGSTER_DBT_CLI" not in os.environ:
             # Waits for a file that is locked, names its holder, and makes bronze where there is none yet.
             # Under Dagster the asset has done so already.
-            from weather_dagster.warehouse.duckdb import open_warehouse
-
-            with open_warehouse(path):
+            with store.open():
                 pass
     except WeatherError as error:
         sys.exit(f"weather-dbt: {error}")

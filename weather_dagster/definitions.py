@@ -16,8 +16,8 @@ from weather_dagster.automation.schedules import hourly_schedule
 from weather_dagster.automation.sensors import alert_sensor, healing_sensor, refresh_sensor
 from weather_dagster.checks.definitions import asset_checks
 from weather_dagster.dbt_project import load_dbt_project
-from weather_dagster.environments import resources_for
 from weather_dagster.partitions import hourly_grid
+from weather_dagster.resources import resources_for
 from weather_dagster.settings import LogFormat, ProviderName, Settings
 
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from weather_dagster.environments import store_of
 from weather_dagster.errors import (
     BudgetExceeded,
     ConfigurationError,
@@ -29,7 +30,6 @@ from weather_dagster.geocoding import check_offline
 from weather_dagster.hours import HOUR, HourRange, floor_hour, utc_now
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import ProviderName, Settings
-from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster.weather_api import openweather
 from weather_dagster.weather_api.client import Client, Exchange, Unreachable
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
@@ -137,15 +137,15 @@ def _home(settings: Settings) -> Finding:
 
 
 def _warehouse(settings: Settings) -> Finding:
-    path = settings.duckdb_path
-    if not path.exists():
-        return Finding("warehouse", Verdict.OK, f"none at {path} yet; the first run makes it")
+    store = store_of(settings)
     try:
-        with open_warehouse(path, lock_timeout=LOCK_PATIENCE) as warehouse:
+        if not store.exists():
+            return Finding("warehouse", Verdict.OK, f"none at {store} yet; the first run makes it")
+        with store.open(patience=LOCK_PATIENCE) as warehouse:
             ((rows,),) = warehouse.query("select count(*) from bronze.loads")
     except WeatherError as error:
         return Finding("warehouse", Verdict.WARN if "locked by" in str(error) else Verdict.FAIL, str(error))
-    return Finding("warehouse", Verdict.OK, f"{path} opens; {rows:,} loads")
+    return Finding("warehouse", Verdict.OK, f"{store} opens; {rows:,} loads")
 
 
 def _dagster_home(settings: Settings) -> Finding:

@@ -18,13 +18,13 @@ from weather_dagster.errors import ConfigurationError, ProviderError, RangeIncom
 from weather_dagster.hours import HourRange, utc_now
 from weather_dagster.locations import Location
 from weather_dagster.settings import realm
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import Closed, Failure, Fetched, WeatherApi
 from weather_dagster.weather_api.endpoints import ApiCall
 from weather_dagster.weather_api.ledger import LandedCall
 from weather_dagster.weather_api.plan import Plan
 
-OpenWarehouse = Callable[[], AbstractContextManager[DuckDBWarehouse]]
+OpenWarehouse = Callable[[], AbstractContextManager[Warehouse]]
 
 MAX_CALLS_NAMED = 5
 
@@ -103,7 +103,7 @@ def _named(calls: list[str]) -> list[str]:
     return [*calls[:MAX_CALLS_NAMED], f"and {more:,} more calls"] if more > 0 else calls
 
 
-def resume(api: WeatherApi, warehouse: DuckDBWarehouse, plan: Plan) -> Plan:
+def resume(api: WeatherApi, warehouse: Warehouse, plan: Plan) -> Plan:
     """The plan without the calls whose answers a run that was left unfinished has brought into this very store.
 
     The ledger tells which calls have landed, and the newest load of the store that they landed in. Only where that
@@ -221,9 +221,7 @@ def _fetch_and_land(
         api.finish(plan)
 
 
-def _land(
-    warehouse: DuckDBWarehouse, landing: Landing, fetched: Fetched, locations: Sequence[Location], run_id: str
-) -> None:
+def _land(warehouse: Warehouse, landing: Landing, fetched: Fetched, locations: Sequence[Location], run_id: str) -> None:
     dataset, records = landing.dataset, fetched.records
     if records.num_rows:
         _require_same_realm(_held_realms(warehouse), fetched.provider)
@@ -251,7 +249,7 @@ def _land(
     landing.rejected_by_hour.update(datetime.fromtimestamp(r.hour_utc, UTC) for r in fetched.rejections)
 
 
-def _copy_calls(api: WeatherApi, warehouse: DuckDBWarehouse) -> None:
+def _copy_calls(api: WeatherApi, warehouse: Warehouse) -> None:
     """Bring ``bronze.api_calls`` up to the ledger."""
     with api.ledger() as ledger:
         calls = ledger.calls_to_copy()
@@ -260,7 +258,7 @@ def _copy_calls(api: WeatherApi, warehouse: DuckDBWarehouse) -> None:
             ledger.note_copied(calls["call_id"].to_pylist())
 
 
-def _held_realms(warehouse: DuckDBWarehouse) -> set[str]:
+def _held_realms(warehouse: Warehouse) -> set[str]:
     # A load without rows keeps bodies that nobody could read: whose they were is not known.
     return {
         realm(name) for (name,) in warehouse.query("select distinct provider from bronze.loads where rows_added > 0")

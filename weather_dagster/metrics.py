@@ -16,12 +16,13 @@ from prometheus_client.registry import Collector
 from weather_dagster.alerts.book import open_book
 from weather_dagster.alerts.reports import Severity
 from weather_dagster.datasets import DATASETS
+from weather_dagster.environments import store_of
 from weather_dagster.errors import ConfigurationError, WarehouseError
 from weather_dagster.hours import floor_hour, utc_now
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import Settings
 from weather_dagster.status import daemon_is_up, last_runs, place_statuses
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class WeatherCollector(Collector):
         yield from self._alerts()
         readable = GaugeMetricFamily("weather_store_readable", "1 when bronze could be read, else 0")
         try:
-            with open_warehouse(self._settings.duckdb_path, read_only=True, lock_timeout=LOCK_PATIENCE) as store:
+            with store_of(self._settings).open(read_only=True, patience=LOCK_PATIENCE) as store:
                 yield from _stored(store, load_locations(self._settings.locations_path), now)
             readable.add_metric([], 1)
         except WarehouseError:
@@ -100,7 +101,7 @@ class WeatherCollector(Collector):
         yield alerts
 
 
-def _stored(store: DuckDBWarehouse, locations: Iterable[Location], now: datetime) -> Iterator[Metric]:
+def _stored(store: Warehouse, locations: Iterable[Location], now: datetime) -> Iterator[Metric]:
     rows = CounterMetricFamily("weather_rows_landed", "Rows added to bronze", labels=["dataset", "provider"])
     for dataset, provider, count in store.query(
         "select dataset, provider, sum(rows_added) from bronze.loads group by all order by all"

@@ -7,8 +7,8 @@ import dagster as dg
 
 from weather_dagster.hours import HOUR, HourRange, floor_hour
 
-POOL = "duckdb"
-"""Pool of every op that opens the DuckDB file: one at a time."""
+POOL = "warehouse"
+"""Pool of every op that opens the warehouse; its limit is the instance's: one at a time where that is a DuckDB file."""
 
 _KEY_FORMAT = "%Y-%m-%d-%H:%M"
 RANGE_START_TAG = "dagster/asset_partition_range_start"

@@ -18,7 +18,7 @@ from weather_dagster.datasets import DATASETS, Dataset, DatasetName, Rejection, 
 from weather_dagster.errors import MalformedAnswer
 from weather_dagster.hours import HOUR, HourRange, floor_hour
 from weather_dagster.locations import Location
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, QuarantineKey
+from weather_dagster.warehouse.base import QuarantineKey, Warehouse
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
 
 EXCERPT = 300
@@ -75,7 +75,7 @@ class Redriven:
     """Not tried: no provider has their endpoint any more."""
 
 
-def summary(store: DuckDBWarehouse) -> list[Count]:
+def summary(store: Warehouse) -> list[Count]:
     """Entries by dataset, reason and endpoint, open and resolved."""
     rows = store.query(
         """
@@ -89,7 +89,7 @@ def summary(store: DuckDBWarehouse) -> list[Count]:
 
 
 def entries(
-    store: DuckDBWarehouse,
+    store: Warehouse,
     *,
     dataset: DatasetName | None = None,
     reason: RejectionReason | None = None,
@@ -130,7 +130,7 @@ def entries(
     return [Entry(*row) for row in rows]
 
 
-def known_places(store: DuckDBWarehouse) -> list[str]:
+def known_places(store: Warehouse) -> list[str]:
     """Ids of the places that have entries."""
     return [place for (place,) in store.query("select distinct location_id from bronze.quarantine order by 1")]
 
@@ -174,7 +174,7 @@ class _Payload:
 
 
 def redrive(
-    store: DuckDBWarehouse,
+    store: Warehouse,
     endpoints: Sequence[Endpoint],
     locations: Sequence[Location],
     *,
@@ -219,7 +219,7 @@ def redrive(
     return outcome
 
 
-def _open_payloads(store: DuckDBWarehouse, reasons: Sequence[RejectionReason] | None) -> Iterator[_Payload]:
+def _open_payloads(store: Warehouse, reasons: Sequence[RejectionReason] | None) -> Iterator[_Payload]:
     """Distinct payloads with open entries; datasets and providers together, the newest first."""
     rows = store.query(
         """
@@ -249,7 +249,7 @@ def _open_payloads(store: DuckDBWarehouse, reasons: Sequence[RejectionReason] | 
         yield _Payload(DATASETS[dataset], provider, endpoint, place, hour, text, load_id, keys, needs_envelope)
 
 
-def _landed_locations(store: DuckDBWarehouse) -> Iterator[Location]:
+def _landed_locations(store: Warehouse) -> Iterator[Location]:
     names = ("id", "name", "country", "latitude", "longitude", "time_zone")
     for row in store.query("select location_id, name, country, latitude, longitude, time_zone from bronze.locations"):
         yield Location(**dict(zip(names, row, strict=True)))
@@ -287,7 +287,7 @@ def _brings_envelope(record: Any) -> bool:
 
 
 def _land(
-    store: DuckDBWarehouse,
+    store: Warehouse,
     dataset: Dataset,
     provider: str,
     payloads: Sequence[_Payload],
@@ -348,7 +348,7 @@ def _land(
 
 
 def _held_readings(
-    store: DuckDBWarehouse, dataset: Dataset, rows: pa.Table, owners: Sequence[_Payload]
+    store: Warehouse, dataset: Dataset, rows: pa.Table, owners: Sequence[_Payload]
 ) -> dict[int, tuple[bool, set[str] | None]]:
     """By row whose reading bronze has: True, and the fields nulled in its newest version if that came later."""
     keys = rows.select(dataset.version_key)

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from weather_dagster.datasets import REASON_HELP, DatasetName, RejectionReason
+from weather_dagster.environments import store_of
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.hours import format_hour, utc_now
 from weather_dagster.settings import Settings
@@ -34,10 +35,9 @@ def list_entries(
     """Count and show what was turned away, and why."""
     from weather_dagster.locations import load_locations
     from weather_dagster.quarantine import entries, known_places, summary
-    from weather_dagster.warehouse.duckdb import open_warehouse
 
     settings = Settings.load()
-    with open_warehouse(settings.duckdb_path, read_only=True) as store:
+    with store_of(settings).open(read_only=True) as store:
         if place is not None:
             watched = [location.id for location in load_locations(settings.locations_path)]
             known = dict.fromkeys((*watched, *known_places(store)))
@@ -84,17 +84,17 @@ def redrive(
     """Read the open payloads again, after a fix, and land what is good now. No provider is called."""
     from weather_dagster.locations import load_locations
     from weather_dagster.quarantine import redrive as drive_again
-    from weather_dagster.warehouse.duckdb import open_warehouse
     from weather_dagster.weather_api.providers import known_endpoints
 
     settings = Settings.load()
     places = load_locations(settings.locations_path)
-    if not settings.duckdb_path.exists():
+    store = store_of(settings)
+    if not store.exists():
         out.print("There is no warehouse yet, so nothing was turned away.")
         return
-    with open_warehouse(settings.duckdb_path) as store:
+    with store.open() as warehouse:
         done = drive_again(
-            store, known_endpoints(), places, run_id=f"redrive-{uuid4()}", now=utc_now(), reasons=reason or None
+            warehouse, known_endpoints(), places, run_id=f"redrive-{uuid4()}", now=utc_now(), reasons=reason or None
         )
     out.print(
         f"{done.tried:,} payloads read again: {done.landed:,} landed ({done.rows_added:,} rows added), "

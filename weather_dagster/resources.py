@@ -1,20 +1,26 @@
 """Dagster resources: what assets and checks ask for. Nothing is opened or read before a run needs it."""
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import dagster as dg
 import duckdb
-from dagster_dbt import DbtCliResource
+from dagster_dbt import DbtCliResource, DbtProject
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
+from weather_dagster.dbt_project import dbt_executable
+from weather_dagster.environments import ENVIRONMENTS
 from weather_dagster.locations import Location, load_locations, select_locations
 from weather_dagster.settings import Settings
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.warehouse.base import Warehouse
+from weather_dagster.warehouse.duckdb import DuckDBStore, DuckDBWarehouse
 from weather_dagster.weather_api.api import WeatherApi
+
+API_KEY = "OPENWEATHER_API_KEY"
 
 
 class WeatherApiResource(dg.ConfigurableResource[WeatherApi]):
@@ -69,24 +75,51 @@ class DbtResource(DbtCliResource):
         return None
 
 
+class WarehouseResource(Protocol):
+    """The warehouse of the environment, as assets and checks ask for it."""
+
+    def warehouse(self, *, read_only: bool = False) -> AbstractContextManager[Warehouse]:
+        """The open warehouse; see ``Store.open`` for the errors."""
+
+    def dbt_environment(self) -> dict[str, str]:
+        """What dbt's profile reads to find the same store."""
+
+
 class DuckDBWarehouseResource(DuckDBResource):
     """dagster-duckdb's resource, with a connection that waits for a lock and is closed when a step fails.
 
     The inherited ``get_connection`` leaves the file open, and so locked, after an exception.
     """
 
-    @contextmanager
-    def warehouse(self, *, read_only: bool = False) -> Iterator[DuckDBWarehouse]:
-        """The open warehouse; see ``open_warehouse`` for the errors."""
-        with open_warehouse(Path(self.database), read_only=read_only) as warehouse:
-            yield warehouse
+    def warehouse(self, *, read_only: bool = False) -> AbstractContextManager[DuckDBWarehouse]:
+        """The open file."""
+        return self._store.open(read_only=read_only)
 
     def dbt_environment(self) -> dict[str, str]:
-        """What dbt's profile reads to find the same store."""
-        return {"WEATHER_DUCKDB_PATH": self.database}
+        """What dbt's profile reads to find the same file."""
+        return self._store.dbt_environment()
+
+    @property
+    def _store(self) -> DuckDBStore:
+        return DuckDBStore(Path(self.database))
 
     @contextmanager
     def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A plain connection to the same file."""
         with self.warehouse() as warehouse:
             yield warehouse.connection
+
+
+def resources_for(settings: Settings, project: DbtProject) -> dict[str, Any]:
+    """The resources of the environment that WEATHER_ENV names."""
+    return {
+        # Dagster takes a variable by its exact name; the settings find it in any case, and in .env.
+        "weather_api": WeatherApiResource(openweather_api_key=dg.EnvVar(API_KEY) if os.environ.get(API_KEY) else None),
+        "places": LocationsResource(),
+        "warehouse": ENVIRONMENTS[settings.weather_env].resource(settings),
+        "dbt": DbtResource(
+            project_dir=str(project.project_dir),
+            profiles_dir=str(project.project_dir),
+            dbt_executable=dbt_executable(),
+        ),
+    }

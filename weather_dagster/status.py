@@ -12,11 +12,12 @@ from weather_dagster.alerts.book import Alert, open_book
 from weather_dagster.alerts.reports import Severity
 from weather_dagster.automation.schedules import TRIGGER_TAG
 from weather_dagster.checks.freshness import WEATHER_LIMITS
+from weather_dagster.environments import store_of
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, floor_hour
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import ProviderName, Settings
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.ledger import Spent
 
@@ -79,7 +80,7 @@ def examine(settings: Settings, now: datetime) -> Status:
     faults: list[str] = []
     places: list[PlaceStatus] = []
     try:
-        with open_warehouse(settings.duckdb_path, read_only=True, lock_timeout=LOCK_PATIENCE) as store:
+        with store_of(settings).open(read_only=True, patience=LOCK_PATIENCE) as store:
             places = place_statuses(store, locations, now)
     except WarehouseError as error:
         faults.append(str(error))
@@ -104,7 +105,7 @@ def examine(settings: Settings, now: datetime) -> Status:
     )
 
 
-def place_statuses(store: DuckDBWarehouse, locations: Sequence[Location], now: datetime) -> list[PlaceStatus]:
+def place_statuses(store: Warehouse, locations: Sequence[Location], now: datetime) -> list[PlaceStatus]:
     """The state of each place, in their order."""
     running = floor_hour(now)
     rows = store.query(

@@ -6,8 +6,7 @@ import dagster as dg
 import pytest
 
 from weather_dagster.dbt_project import load_dbt_project
-from weather_dagster.environments import resources_for
-from weather_dagster.resources import WeatherApiResource
+from weather_dagster.resources import WeatherApiResource, resources_for
 from weather_dagster.settings import Settings
 
 KEY = "5e1ec7ed5e1ec7ed"

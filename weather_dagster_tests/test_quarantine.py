@@ -14,7 +14,8 @@ from weather_dagster.datasets import AIR_QUALITY, FORECASTS, OBSERVATIONS, Datas
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location
 from weather_dagster.quarantine import EXCERPT, Count, Redriven, entries, redrive, summary
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Landed, open_warehouse
+from weather_dagster.warehouse.base import Landed
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
 from weather_dagster.weather_api.providers import known_endpoints
 from weather_dagster.weather_api.records import Answer

@@ -6,7 +6,7 @@ from weather_dagster.datasets import DATASETS, Column, Dataset, Kind
 from weather_dagster.failures import failing_clearly
 from weather_dagster.ingest import Landing, land_range
 from weather_dagster.partitions import POOL, partition_key, window_hours
-from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource, WeatherApiResource
+from weather_dagster.resources import LocationsResource, WarehouseResource, WeatherApiResource
 
 OWNERS = ["team:data-platform"]
 
@@ -47,7 +47,7 @@ def _bronze_asset(dataset: Dataset, grid: dg.HourlyPartitionsDefinition) -> dg.A
         f"{dataset.partition_column}. Running an hour again adds only what changed.",
         group_name="bronze",
         owners=OWNERS,
-        kinds={"python", "duckdb"},
+        kinds={"python"},
         tags={"layer": "bronze", "domain": "weather"},
         metadata={
             "dagster/column_schema": dg.TableSchema(columns=[_table_column(c) for c in dataset.columns]),
@@ -61,7 +61,7 @@ def _bronze_asset(dataset: Dataset, grid: dg.HourlyPartitionsDefinition) -> dg.A
         context: dg.AssetExecutionContext,
         weather_api: WeatherApiResource,
         places: LocationsResource,
-        warehouse: DuckDBWarehouseResource,
+        warehouse: dg.ResourceParam[WarehouseResource],
     ) -> dg.MaterializeResult[None]:
         hours = window_hours(context.partition_time_window)
         with failing_clearly():

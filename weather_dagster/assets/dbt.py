@@ -14,7 +14,7 @@ from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_as
 from weather_dagster.assets.bronze import OWNERS
 from weather_dagster.failures import failing_clearly
 from weather_dagster.partitions import POOL
-from weather_dagster.resources import DuckDBWarehouseResource
+from weather_dagster.resources import WarehouseResource
 
 DBT_ARGUMENTS = ["build", "--exclude-resource-type", "unit_test"]
 
@@ -67,7 +67,7 @@ def dbt_model_assets(project: DbtProject) -> dg.AssetsDefinition:
         pool=POOL,
     )
     def dbt_models(
-        context: dg.AssetExecutionContext, dbt: DbtCliResource, warehouse: DuckDBWarehouseResource
+        context: dg.AssetExecutionContext, dbt: DbtCliResource, warehouse: dg.ResourceParam[WarehouseResource]
     ) -> Iterator[Any]:
         # Waits for a file that is locked, names its holder, and makes bronze where there is none yet.
         with failing_clearly(), warehouse.warehouse():

@@ -13,7 +13,7 @@ from weather_dagster.failures import failing_clearly
 from weather_dagster.hours import utc_now
 from weather_dagster.partitions import POOL
 from weather_dagster.quarantine import redrive, summary
-from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource
+from weather_dagster.resources import LocationsResource, WarehouseResource
 from weather_dagster.weather_api.providers import known_endpoints
 
 COLUMNS = dg.TableSchema(
@@ -43,14 +43,14 @@ COLUMNS = dg.TableSchema(
     "with the contracts of today, without calling a provider, and lands what is good now.",
     group_name="bronze",
     owners=OWNERS,
-    kinds={"python", "duckdb"},
+    kinds={"python"},
     tags={"layer": "bronze", "domain": "weather"},
     metadata={"dagster/table_name": "bronze.quarantine", "dagster/column_schema": COLUMNS},
     deps=[bronze_key(dataset) for dataset in DATASETS.values()],
     pool=POOL,
 )
 def quarantine(
-    context: dg.AssetExecutionContext, places: LocationsResource, warehouse: DuckDBWarehouseResource
+    context: dg.AssetExecutionContext, places: LocationsResource, warehouse: dg.ResourceParam[WarehouseResource]
 ) -> dg.MaterializeResult[None]:
     """Drive the open records again and count what is there."""
     with failing_clearly(), warehouse.warehouse() as store:

@@ -7,7 +7,7 @@ from weather_dagster.failures import failing_clearly
 from weather_dagster.hours import utc_now
 from weather_dagster.partitions import POOL
 from weather_dagster.report.page import write_report
-from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource
+from weather_dagster.resources import LocationsResource, WarehouseResource
 from weather_dagster.settings import Settings
 
 GOLD_INPUTS = ("hourly_weather", "daily_weather", "temperature_moving_averages", "latest_conditions")
@@ -23,7 +23,9 @@ GOLD_INPUTS = ("hourly_weather", "daily_weather", "temperature_moving_averages",
     deps=[*(["gold", name] for name in GOLD_INPUTS), ["silver", "air_quality"]],
     pool=POOL,
 )
-def weather_report(warehouse: DuckDBWarehouseResource, places: LocationsResource) -> dg.MaterializeResult[None]:
+def weather_report(
+    warehouse: dg.ResourceParam[WarehouseResource], places: LocationsResource
+) -> dg.MaterializeResult[None]:
     """Write the page into the home folder."""
     settings = Settings.load()
     with failing_clearly(), warehouse.warehouse(read_only=True) as store:

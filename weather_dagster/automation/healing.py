@@ -16,7 +16,7 @@ from weather_dagster.datasets import DATASETS, Dataset, DatasetName
 from weather_dagster.errors import HourNotServed
 from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour
 from weather_dagster.locations import Location
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.ledger import window_end
 from weather_dagster.weather_api.plan import Need, Plan, needs_of
@@ -104,7 +104,7 @@ def hours_to_heal(start_hour: datetime, now: datetime) -> HourRange | None:
 
 
 def find_holes(
-    store: DuckDBWarehouse | None,
+    store: Warehouse | None,
     api: WeatherApi,
     datasets: Iterable[Dataset],
     locations: Sequence[Location],
@@ -138,7 +138,7 @@ def find_holes(
 
 
 def _missing(
-    store: DuckDBWarehouse | None, dataset: Dataset, locations: Sequence[Location], hours: HourRange
+    store: Warehouse | None, dataset: Dataset, locations: Sequence[Location], hours: HourRange
 ) -> dict[str, list[datetime]]:
     """Hours without a row by place, in order."""
     if store is None:
@@ -167,7 +167,7 @@ def _missing(
 
 
 def _watched_since(
-    store: DuckDBWarehouse | None, dataset: Dataset, missing: Mapping[str, Sequence[datetime]], hours: HourRange
+    store: Warehouse | None, dataset: Dataset, missing: Mapping[str, Sequence[datetime]], hours: HourRange
 ) -> dict[str, datetime]:
     """Since when at least each place has rows; what was before its first row was never asked for."""
     if store is None:

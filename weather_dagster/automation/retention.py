@@ -34,9 +34,9 @@ from weather_dagster.dbt_command import DBT_DIR
 from weather_dagster.failures import failing_clearly
 from weather_dagster.hours import utc_now
 from weather_dagster.partitions import POOL
-from weather_dagster.resources import DuckDBWarehouseResource
+from weather_dagster.resources import WarehouseResource
 from weather_dagster.settings import Settings
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -144,7 +144,7 @@ def _execute(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def prune_versions(store: DuckDBWarehouse, before: datetime, *, dry_run: bool) -> int:
+def prune_versions(store: Warehouse, before: datetime, *, dry_run: bool) -> int:
     """Forget the versions of readings that landed before an instant (aware) and that a newer one replaced; how many.
 
     Silver and gold never see them: the newest version has the highest ``load_id`` of its reading.
@@ -192,7 +192,9 @@ class RetentionConfig(dg.Config):
 
 
 @dg.op(pool=POOL, description="Forget what is old and superseded, in Dagster's storage, the store and on disk.")
-def prune(context: dg.OpExecutionContext, config: RetentionConfig, warehouse: DuckDBWarehouseResource) -> None:
+def prune(
+    context: dg.OpExecutionContext, config: RetentionConfig, warehouse: dg.ResourceParam[WarehouseResource]
+) -> None:
     """Prune everything, and put what went into the run's log."""
     settings, now = Settings.load(), utc_now()
     runs_before = now - timedelta(days=config.run_days)

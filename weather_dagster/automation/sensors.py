@@ -28,12 +28,12 @@ from weather_dagster.automation.watch import (
 )
 from weather_dagster.automation.watermarks import waiting_load
 from weather_dagster.datasets import DATASETS
+from weather_dagster.environments import store_of
 from weather_dagster.errors import WarehouseError, WeatherError
 from weather_dagster.hours import utc_now
 from weather_dagster.locations import load_locations
 from weather_dagster.partitions import hours_of_run, range_tags
 from weather_dagster.settings import Settings
-from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster.weather_api.api import WeatherApi
 
 HEALING_TAG = "weather/healing"
@@ -126,12 +126,9 @@ def refresh_sensor() -> dg.SensorDefinition:
         instance = context.instance
         if reason := busy(instance):
             return dg.SkipReason(reason)
-        path = Settings.load().duckdb_path
-        if not path.exists():
-            return dg.SkipReason(f"there is no store at {path} yet")
         try:
-            with open_warehouse(path, read_only=True, lock_timeout=LOCK_TIMEOUT) as store:
-                load = waiting_load(store)
+            with store_of(Settings.load()).open(read_only=True, patience=LOCK_TIMEOUT) as warehouse:
+                load = waiting_load(warehouse)
         except WarehouseError as error:
             return dg.SkipReason(str(error))
         if load is None:
@@ -206,8 +203,8 @@ def look_at_data(
         api = WeatherApi.from_settings(settings)
         reports += budget_reports(api.spent(), now)
         reports += look_for_holes(instance, settings, now).reports
-        with open_warehouse(settings.duckdb_path, read_only=True, lock_timeout=LOCK_TIMEOUT) as store:
-            evaluations = freshness(store, api, load_locations(settings.locations_path), now)
+        with store_of(settings).open(read_only=True, patience=LOCK_TIMEOUT) as warehouse:
+            evaluations = freshness(warehouse, api, load_locations(settings.locations_path), now)
         if is_settled:
             reports += [check_report(evaluation, None, now) for evaluation in evaluations]
     except WarehouseError:
@@ -227,10 +224,10 @@ def look_for_holes(instance: DagsterInstance, settings: Settings, now: datetime)
     api = WeatherApi.from_settings(settings)
     locations = load_locations(settings.locations_path)
     datasets = DATASETS.values()
-    path = settings.duckdb_path
-    if path.exists():
-        with open_warehouse(path, read_only=True, lock_timeout=LOCK_TIMEOUT) as store:
-            holes = find_holes(store, api, datasets, locations, now, start_hour=settings.start_hour)
+    store = store_of(settings)
+    if store.exists():
+        with store.open(read_only=True, patience=LOCK_TIMEOUT) as warehouse:
+            holes = find_holes(warehouse, api, datasets, locations, now, start_hour=settings.start_hour)
     else:
         holes = find_holes(None, api, datasets, locations, now, start_hour=settings.start_hour)
     tries = healing_tries(instance, settings.start_hour, now) if holes.open else []

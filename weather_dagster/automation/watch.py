@@ -22,7 +22,7 @@ from weather_dagster.errors import ConfigurationError, WeatherError
 from weather_dagster.hours import HourRange, floor_hour, parse_hour
 from weather_dagster.locations import Location
 from weather_dagster.partitions import hours_of_run
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.ledger import Spent
 from weather_dagster.weather_api.service import Window
@@ -248,7 +248,7 @@ def _sentence(row: Mapping[str, object]) -> str:
 
 
 def freshness(
-    store: DuckDBWarehouse, api: WeatherApi, locations: Sequence[Location], now: datetime
+    store: Warehouse, api: WeatherApi, locations: Sequence[Location], now: datetime
 ) -> list[dg.AssetCheckEvaluation]:
     """The freshness checks, which must be looked at also when no run comes."""
     evaluations = []

@@ -5,7 +5,7 @@ is noted elsewhere, and a build by hand, a failed one and a restored store need 
 """
 
 from weather_dagster.datasets import DATASETS
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Warehouse
 
 FOLLOWERS = {
     **{f"bronze.{dataset.name}": (f"silver.{dataset.name}",) for dataset in DATASETS.values()},
@@ -16,13 +16,9 @@ FOLLOWERS = {
 """Tables by what they are made from, where every load that reaches the one leaves a row in the other."""
 
 
-def waiting_load(store: DuckDBWarehouse) -> int | None:
+def waiting_load(store: Warehouse) -> int | None:
     """The newest load that some table lacks and the table it is made from has; None when all are up to date."""
-    present = {
-        f"{schema}.{table}"
-        for schema, table in store.query("select table_schema, table_name from information_schema.tables")
-    }
-    names = present & {*FOLLOWERS, *(name for names in FOLLOWERS.values() for name in names)}
+    names = store.tables() & {*FOLLOWERS, *(name for names in FOLLOWERS.values() for name in names)}
     newest = {name: store.query(f"select coalesce(max(load_id), 0) from {name}")[0][0] for name in names}
     behind = [
         newest[source]

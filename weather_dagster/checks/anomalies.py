@@ -19,7 +19,7 @@ from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange, format_hour
 from weather_dagster.locations import Location
 from weather_dagster.quantities import PRESSURE, TEMPERATURE, WEATHER, Quantity
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Warehouse
 
 BASELINE_DAYS = 14
 BASELINE_MIN_DAYS = 7
@@ -36,9 +36,7 @@ MAX_CONSTANT_TOGETHER_HOURS = 5
 the provider repeats itself under new hours."""
 
 
-def usual_row_counts(
-    store: DuckDBWarehouse, dataset: Dataset, locations: Sequence[Location], hours: HourRange
-) -> Outcome:
+def usual_row_counts(store: Warehouse, dataset: Dataset, locations: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether an endpoint brings about as many rows as at the same hour of the last 14 days. Always WARN."""
     # Versions and readings of the same hour count once; a place counts when it is usual too, so that adding one is no
     # anomaly. An endpoint that has no row in an hour did not serve it: completeness tells of places without any.
@@ -118,7 +116,7 @@ def usual_row_counts(
     )
 
 
-def providers_agree(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
+def providers_agree(store: Warehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether providers that tell of the same place and hour tell about the same. Always WARN."""
     compared = [q for q in dataset.quantities if q.max_disagreement is not None]
     # Of each provider the reading and version that silver would take if it were alone.
@@ -163,7 +161,7 @@ def providers_agree(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Locati
     )
 
 
-def values_move(store: DuckDBWarehouse, hours: HourRange) -> Outcome:
+def values_move(store: Warehouse, hours: HourRange) -> Outcome:
     """Whether no value of silver.observations stands still for longer than weather can. Always WARN."""
     groups: list[tuple[Sequence[Quantity], int]] = [(CONSTANT_TOGETHER, MAX_CONSTANT_TOGETHER_HOURS)]
     groups += [((q,), q.max_constant_hours) for q in WEATHER if q.max_constant_hours is not None]
@@ -206,7 +204,7 @@ def values_move(store: DuckDBWarehouse, hours: HourRange) -> Outcome:
     )
 
 
-def changes_are_gradual(store: DuckDBWarehouse, hours: HourRange) -> Outcome:
+def changes_are_gradual(store: Warehouse, hours: HourRange) -> Outcome:
     """Whether no value of silver.observations jumps further within an hour than weather can. Always WARN."""
     # Between two providers a step is a disagreement, which bronze tells of.
     limited = [q for q in WEATHER if q.max_hourly_change is not None]
@@ -272,8 +270,8 @@ def _steps(quantities: Sequence[Quantity], hours_before: int) -> str:
     """
 
 
-def _query_silver(store: DuckDBWarehouse, sql: str, hours: HourRange) -> list[tuple[Any, ...]]:
-    if not store.query("select 1 from duckdb_tables() where schema_name = 'silver' and table_name = 'observations'"):
+def _query_silver(store: Warehouse, sql: str, hours: HourRange) -> list[tuple[Any, ...]]:
+    if "silver.observations" not in store.tables():
         raise WarehouseError(
             "there is no silver.observations to check yet; run the job hourly_weather, or materialize its asset"
         )

@@ -15,7 +15,7 @@ from weather_dagster.checks.outcome import EXAMPLES, Outcome, named, place_table
 from weather_dagster.datasets import Dataset
 from weather_dagster.hours import HOUR, HourRange, format_hour
 from weather_dagster.locations import Location
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Source
+from weather_dagster.warehouse.base import Source, Warehouse
 from weather_dagster.weather_api.known_fields import KNOWN_FIELDS
 from weather_dagster.weather_api.openweather_reading import CURRENT_TOLERANCE
 
@@ -32,7 +32,7 @@ DRIFT_MIN_SHARE = 0.9
 """A field that a smaller share of the baseline has is rare, as rain or gusts are, and never vanishes."""
 
 
-def completeness(store: DuckDBWarehouse, dataset: Dataset, locations: Sequence[Location], hours: HourRange) -> Outcome:
+def completeness(store: Warehouse, dataset: Dataset, locations: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether every place has a row in every hour. ERROR when nothing came at all, else WARN."""
     sql = f"""
         with expected as (
@@ -65,9 +65,7 @@ def completeness(store: DuckDBWarehouse, dataset: Dataset, locations: Sequence[L
     )
 
 
-def valid_hour_in_partition(
-    store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange
-) -> Outcome:
+def valid_hour_in_partition(store: Warehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether each row's own time belongs to the hour it is filed under."""
     if "issued_hour_utc" in dataset.version_key:
         misfiled = "valid_hour_utc < issued_hour_utc"
@@ -100,7 +98,7 @@ def valid_hour_in_partition(
     )
 
 
-def plausible_limits(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
+def plausible_limits(store: Warehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether every stored value lies within the limits of its quantity."""
     outside = " union all ".join(
         f"""
@@ -124,7 +122,7 @@ def plausible_limits(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Locat
     )
 
 
-def quarantine_share(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
+def quarantine_share(store: Warehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether few records lie in quarantine unresolved. Always WARN: the good rows are good."""
     ((kept,),) = store.query(
         f"select count(*) from bronze.{dataset.name} where {dataset.partition_column} between ? and ?",
@@ -163,7 +161,7 @@ def quarantine_share(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Locat
     )
 
 
-def schema_drift(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
+def schema_drift(store: Warehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether payloads still have the fields they had. Always WARN; fields that nobody documents are only counted."""
     hours = HourRange(min(hours.first, hours.last - DRIFT_HOURS + HOUR), hours.last)
     unknown, vanished = [], []
@@ -196,7 +194,7 @@ def schema_drift(store: DuckDBWarehouse, dataset: Dataset, _: Sequence[Location]
     )
 
 
-def _usual_fields(store: DuckDBWarehouse, dataset: Dataset, source: Source, before: datetime) -> dict[str, float]:
+def _usual_fields(store: Warehouse, dataset: Dataset, source: Source, before: datetime) -> dict[str, float]:
     """Fields that nearly every earlier row of a source has, and their share."""
     ((last,),) = store.query(
         f"""
@@ -215,7 +213,7 @@ def _usual_fields(store: DuckDBWarehouse, dataset: Dataset, source: Source, befo
 
 
 BLOCKING = {"valid_hour_in_partition", "plausible_limits"}
-CHECKS: dict[str, Callable[[DuckDBWarehouse, Dataset, Sequence[Location], HourRange], Outcome]] = {
+CHECKS: dict[str, Callable[[Warehouse, Dataset, Sequence[Location], HourRange], Outcome]] = {
     check.__name__: check
     for check in (completeness, valid_hour_in_partition, plausible_limits, quarantine_share, schema_drift)
 }

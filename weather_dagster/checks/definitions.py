@@ -18,10 +18,10 @@ from weather_dagster.failures import failing_clearly
 from weather_dagster.hours import HOUR, HourRange, floor_hour, utc_now
 from weather_dagster.locations import Location
 from weather_dagster.partitions import POOL, window_hours
-from weather_dagster.resources import DuckDBWarehouseResource, LocationsResource, WeatherApiResource
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.resources import LocationsResource, WarehouseResource, WeatherApiResource
+from weather_dagster.warehouse.base import Warehouse
 
-HourCheck = Callable[[DuckDBWarehouse, Dataset, Sequence[Location], HourRange], Outcome]
+HourCheck = Callable[[Warehouse, Dataset, Sequence[Location], HourRange], Outcome]
 SILVER_OBSERVATIONS = dg.AssetKey(["silver", "observations"])
 SILVER_CHECKS = {check.__name__: check for check in (values_move, changes_are_gradual)}
 
@@ -51,7 +51,7 @@ def _bronze_checks(dataset: Dataset, grid: dg.HourlyPartitionsDefinition, *, is_
         context: dg.AssetCheckExecutionContext,
         weather_api: WeatherApiResource,
         places: LocationsResource,
-        warehouse: DuckDBWarehouseResource,
+        warehouse: dg.ResourceParam[WarehouseResource],
     ) -> Iterator[dg.AssetCheckResult]:
         hours = _hours_to_check(context, grid)
         with failing_clearly(), warehouse.warehouse(read_only=True) as store:
@@ -74,7 +74,7 @@ def _silver_checks(grid: dg.HourlyPartitionsDefinition) -> dg.AssetChecksDefinit
         specs=_specs(SILVER_OBSERVATIONS, SILVER_CHECKS), name="silver_checks", can_subset=True, pool=POOL
     )
     def silver_checks(
-        context: dg.AssetCheckExecutionContext, warehouse: DuckDBWarehouseResource
+        context: dg.AssetCheckExecutionContext, warehouse: dg.ResourceParam[WarehouseResource]
     ) -> Iterator[dg.AssetCheckResult]:
         hours = _hours_to_check(context, grid)
         with failing_clearly(), warehouse.warehouse(read_only=True) as store:

@@ -20,7 +20,7 @@ from weather_dagster.datasets import AIR_QUALITY, FORECASTS, OBSERVATIONS, Datas
 from weather_dagster.hours import HOUR, format_hour
 from weather_dagster.locations import Location
 from weather_dagster.quantities import PM2_5, TEMPERATURE, Quantity
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Warehouse
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ GRACE = FETCH_LIMITS.warn
 NOT_OFFERED = "no provider offers this dataset"
 
 
-def fetched_recently(store: DuckDBWarehouse, dataset: Dataset, locations: Sequence[Location], now: datetime) -> Outcome:
+def fetched_recently(store: Warehouse, dataset: Dataset, locations: Sequence[Location], now: datetime) -> Outcome:
     """Whether something was fetched for every place within the last 2.5 hours (ERROR: 6), backfills left aside."""
     hour = dataset.partition_column
     clock = f"""
@@ -60,14 +60,14 @@ def fetched_recently(store: DuckDBWarehouse, dataset: Dataset, locations: Sequen
     return _judged(store, dataset, locations, now, clock, FETCH_LIMITS, "fetched in time")
 
 
-def weather_recently(store: DuckDBWarehouse, dataset: Dataset, locations: Sequence[Location], now: datetime) -> Outcome:
+def weather_recently(store: Warehouse, dataset: Dataset, locations: Sequence[Location], now: datetime) -> Outcome:
     """Whether the newest weather of every place is at most 3 hours old (ERROR: 6), the future left aside."""
     value = MAIN_VALUES[dataset.name].name
     clock = f"max(least(valid_hour_utc, observed_at_utc)) filter ({value} is not null)"
     return _judged(store, dataset, locations, now, clock, WEATHER_LIMITS, f"an hour with {value}")
 
 
-FreshnessCheck = Callable[[DuckDBWarehouse, Dataset, Sequence[Location], datetime], Outcome]
+FreshnessCheck = Callable[[Warehouse, Dataset, Sequence[Location], datetime], Outcome]
 """Store, dataset, the places of the file (none: nobody offers the dataset), the present instant (aware)."""
 FRESHNESS: dict[DatasetName, dict[str, FreshnessCheck]] = {
     OBSERVATIONS.name: {"fetched_recently": fetched_recently, "weather_recently": weather_recently},
@@ -78,7 +78,7 @@ FRESHNESS: dict[DatasetName, dict[str, FreshnessCheck]] = {
 
 
 def _judged(
-    store: DuckDBWarehouse,
+    store: Warehouse,
     dataset: Dataset,
     locations: Sequence[Location],
     now: datetime,
@@ -128,7 +128,7 @@ def _judged(
     )
 
 
-def _newest(store: DuckDBWarehouse, dataset: Dataset, clock: str, now: datetime) -> dict[str, datetime | None]:
+def _newest(store: Warehouse, dataset: Dataset, clock: str, now: datetime) -> dict[str, datetime | None]:
     """What the clock shows for each place that has a row of the last days."""
     sql = f"""
         select location_id, {clock}
@@ -139,7 +139,7 @@ def _newest(store: DuckDBWarehouse, dataset: Dataset, clock: str, now: datetime)
     return dict(store.query(sql, {"first": now - LOOK_BACK, "now": now}))
 
 
-def _new_places(store: DuckDBWarehouse, dataset: Dataset, ids: Sequence[str], now: datetime) -> list[str]:
+def _new_places(store: Warehouse, dataset: Dataset, ids: Sequence[str], now: datetime) -> list[str]:
     """Those of the places that no run can have fetched yet: they never had a row, and no landing knew them before.
 
     Places are told to the store by every landing, whether anything came of them or not.

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
+
 from weather_dagster.errors import WarehouseError
 from weather_dagster.quantities import NITROGEN_DIOXIDE, OZONE, PM2_5, PM10
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Warehouse
 
 HOURLY_DAYS = 31
 """Days of each place, counted back from its newest hour, for which the page carries hourly values."""
@@ -21,6 +23,8 @@ MEAN_NEEDS_HOURS = {"24h": 12, "7d": 84}
 CHARTED_POLLUTANTS = (PM2_5, PM10, OZONE, NITROGEN_DIOXIDE)
 
 Row = dict[str, Any]
+
+_WATCHED_SCHEMA = pa.schema(dict.fromkeys(("location_id", "name", "country", "time_zone"), pa.string()))
 
 _TABLES = frozenset(
     {
@@ -123,7 +127,7 @@ class ReportData:
     """The newest load of each dataset."""
 
 
-def read_report_data(warehouse: DuckDBWarehouse, watched: Collection[str]) -> ReportData:
+def read_report_data(warehouse: Warehouse, watched: Collection[str]) -> ReportData:
     """Read all that the page shows.
 
     Args:
@@ -133,11 +137,13 @@ def read_report_data(warehouse: DuckDBWarehouse, watched: Collection[str]) -> Re
         WarehouseError: dbt has not built gold yet, or it holds none of the places.
     """
     _require_tables(warehouse)
-    # Temporary: also a warehouse that is open for reading alone takes it.
-    warehouse.connection.execute(
-        "create or replace temp table watched as select * from bronze.locations where list_contains(?, location_id)",
-        [list(watched)],
-    )
+    known = warehouse.query_rows("select location_id, name, country, time_zone from bronze.locations")
+    there = [place for place in known if place["location_id"] in watched]
+    with warehouse.registered("watched", pa.Table.from_pylist(there, schema=_WATCHED_SCHEMA)):
+        return _read(warehouse)
+
+
+def _read(warehouse: Warehouse) -> ReportData:
     places = _rows(warehouse, _PLACES_SQL)
     if not places:
         raise WarehouseError(
@@ -209,11 +215,8 @@ def read_report_data(warehouse: DuckDBWarehouse, watched: Collection[str]) -> Re
     )
 
 
-def _require_tables(warehouse: DuckDBWarehouse) -> None:
-    found = {
-        name for (name,) in warehouse.query("select table_schema || '.' || table_name from information_schema.tables")
-    }
-    if missing := sorted(_TABLES - found):
+def _require_tables(warehouse: Warehouse) -> None:
+    if missing := sorted(_TABLES - warehouse.tables()):
         raise WarehouseError(
             f"the warehouse has no {', '.join(missing)} to report from; run `weather demo` or `weather backfill`, "
             "which build them, then this again"
@@ -305,24 +308,22 @@ _DAILY_SQL = f"""
 """
 
 
-def _rows(warehouse: DuckDBWarehouse, sql: str, parameters: list[Any] | None = None) -> list[Row]:
-    cursor = warehouse.connection.execute(sql, parameters or [])
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+def _rows(warehouse: Warehouse, sql: str, parameters: list[Any] | None = None) -> list[Row]:
+    return warehouse.query_rows(sql, parameters)
 
 
-def _by_place(warehouse: DuckDBWarehouse, sql: str, parameters: list[Any] | None = None) -> dict[str, dict[str, Any]]:
+def _by_place(warehouse: Warehouse, sql: str, parameters: list[Any] | None = None) -> dict[str, dict[str, Any]]:
     return {row.pop("location_id"): row for row in _rows(warehouse, sql, parameters)}
 
 
-def _counts(warehouse: DuckDBWarehouse, sql: str) -> dict[str, dict[str, int]]:
+def _counts(warehouse: Warehouse, sql: str) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for location_id, name, count in warehouse.query(sql):
         counts.setdefault(location_id, {})[name] = count
     return counts
 
 
-def _providers(warehouse: DuckDBWarehouse, table: str) -> list[str]:
+def _providers(warehouse: Warehouse, table: str) -> list[str]:
     rows = warehouse.query(
         f"select distinct provider from {table} semi join watched using (location_id) order by provider"
     )

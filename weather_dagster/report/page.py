@@ -24,7 +24,7 @@ from weather_dagster.report.data import (
     Row,
     read_report_data,
 )
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Warehouse
 
 NOTHING = "\N{EN DASH}"
 STALE_AFTER = timedelta(hours=3)
@@ -86,9 +86,7 @@ _UNITS = {
 }
 
 
-def write_report(
-    warehouse: DuckDBWarehouse, path: Path, *, now: datetime, provider: str, watched: Collection[str]
-) -> Path:
+def write_report(warehouse: Warehouse, path: Path, *, now: datetime, provider: str, watched: Collection[str]) -> Path:
     """Write the report, replacing an older one in one step.
 
     Args:

@@ -8,14 +8,12 @@ import dataclasses
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -25,12 +23,18 @@ from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Column, Dataset
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
+from weather_dagster.warehouse.base import (
+    LOCK_TIMEOUT,
+    Landed,
+    PayloadFields,
+    QuarantineKey,
+    Source,
+    Warehouse,
+    payload_paths,
+)
 from weather_dagster.weather_api.ledger import API_CALLS_SCHEMA
 
 _logger = logging.getLogger(__name__)
-
-LOCK_TIMEOUT = timedelta(seconds=30)
-"""How long a second process waits for the file before it says who holds it."""
 
 MEMORY_LIMIT = "512MB"
 """What DuckDB may take before it spills to disk, so that landing a month of forecasts fits a small machine."""
@@ -104,47 +108,6 @@ create table if not exists bronze.api_calls (
 dataset, such as a search for a place, has none, nor hours."""
 
 
-@dataclass(frozen=True)
-class Landed:
-    """What one landing transaction changed."""
-
-    load_id: int | None
-    """None when the store held everything already: nothing was written then."""
-    rows_added: int
-    quarantined: int
-    resolved: int = 0
-    """Entries of the quarantine that it settled."""
-
-
-@dataclass(frozen=True)
-class QuarantineKey:
-    """What identifies an entry of bronze.quarantine: coming again, it is kept once, open or resolved."""
-
-    dataset: str
-    provider: str
-    location_id: str
-    hour_utc: datetime
-    reason: str
-    field: str | None
-    payload_hash: str
-
-
-class Source(NamedTuple):
-    """Who answered, and where."""
-
-    provider: str
-    endpoint: str
-
-
-@dataclass
-class PayloadFields:
-    """Which fields the payloads of a source hold."""
-
-    rows: int = 0
-    counts: Counter[str] = dataclass_field(default_factory=Counter)
-    """Rows by path, two levels deep, such as ``main.temp``; in a list the first element counts. Null is absent."""
-
-
 def _table_ddl(dataset: Dataset) -> str:
     def column_ddl(column: Column) -> str:
         return f"{column.name} {SQL_TYPES[column.kind]}{'' if column.nullable else ' not null'}"
@@ -152,8 +115,8 @@ def _table_ddl(dataset: Dataset) -> str:
     return f"create table if not exists bronze.{dataset.name} ({', '.join(map(column_ddl, dataset.columns))});"
 
 
-class DuckDBWarehouse:
-    """An open warehouse. Get one from ``open_warehouse``."""
+class DuckDBWarehouse(Warehouse):
+    """An open DuckDB file. Get one from ``open_warehouse``."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
@@ -162,9 +125,20 @@ class DuckDBWarehouse:
         """Make what is missing of the bronze tables."""
         self.connection.execute(TABLES + "".join(map(_table_ddl, DATASETS.values())))
 
-    def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """Rows of one SELECT."""
-        return self.connection.execute(sql, parameters).fetchall()
+        return self.connection.execute(sql, parameters or {}).fetchall()
+
+    def query_rows(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[dict[str, Any]]:
+        """The same, each row by the names of its columns."""
+        cursor = self.connection.execute(sql, parameters or {})
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> int:
+        """Run one INSERT, UPDATE or DELETE; how many rows it changed."""
+        ((rows,),) = self.query(sql, parameters)
+        return int(rows)
 
     def land(
         self,
@@ -179,16 +153,7 @@ class DuckDBWarehouse:
         now: datetime,
         resolved: Sequence[QuarantineKey] = (),
     ) -> Landed:
-        """Land the records of a range in one transaction: new readings and new versions, nothing twice.
-
-        A record is new when the newest version of its reading (``dataset.version_key``) has another
-        ``payload_hash``. Rejections are kept once each. Places whose description changed carry the
-        new ``load_id``, so that models which depend on it recompute them.
-
-        Args:
-            records: schema ``dataset.arrow_schema``; of several rows for one reading one is kept.
-            resolved: entries of the quarantine that this landing settles.
-        """
+        """See ``Warehouse.land``."""
         connection = self.connection
         connection.begin()
         try:
@@ -221,14 +186,7 @@ class DuckDBWarehouse:
         return Landed(load_id, rows_added, quarantined, settled)
 
     def record_calls(self, calls: pa.Table) -> int:
-        """Copy finished calls of the ledger; what is there already, by ``call_id``, stays as it is.
-
-        Args:
-            calls: schema ``API_CALLS_SCHEMA``, each ``call_id`` once.
-
-        Returns:
-            How many were new.
-        """
+        """See ``Warehouse.record_calls``."""
         names = ", ".join(API_CALLS_SCHEMA.names)
         sql = f"""
             insert into bronze.api_calls ({names})
@@ -241,7 +199,7 @@ class DuckDBWarehouse:
     def payload_fields(
         self, dataset: Dataset, hours: HourRange, source: Source | None = None
     ) -> dict[Source, PayloadFields]:
-        """Which fields the payloads of these hours hold, by source; of one source where it is given."""
+        """See ``Warehouse.payload_fields``."""
         # Payloads of one structure are taken together: some hundred structures stand for any number of rows.
         structures = self.query(
             f"""
@@ -262,7 +220,7 @@ class DuckDBWarehouse:
         for provider, endpoint, structure, rows in structures:
             fields = found.setdefault(Source(provider, endpoint), PayloadFields())
             fields.rows += rows
-            fields.counts.update(dict.fromkeys(_paths(json.loads(structure)), rows))
+            fields.counts.update(dict.fromkeys(payload_paths(json.loads(structure)), rows))
         return found
 
     def _insert_records(
@@ -383,16 +341,28 @@ _LOCATION_SCHEMA = pa.schema(
 )
 
 
-def _paths(structure: Any) -> Iterator[str]:
-    """Paths of a payload's structure, in which null stands as the type ``NULL``."""
-    for name, inner in structure.items() if isinstance(structure, dict) else ():
-        if inner == "NULL":
-            continue
-        yield name
-        if isinstance(inner, list) and inner:
-            inner = inner[0]
-        if isinstance(inner, dict):
-            yield from (f"{name}.{below}" for below, kind in inner.items() if kind != "NULL")
+@dataclass(frozen=True)
+class DuckDBStore:
+    """A DuckDB file."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return self.path.exists()
+
+    def open(
+        self, *, read_only: bool = False, patience: timedelta = LOCK_TIMEOUT
+    ) -> AbstractContextManager[DuckDBWarehouse]:
+        """See ``open_warehouse``."""
+        return open_warehouse(self.path, read_only=read_only, lock_timeout=patience)
+
+    def dbt_environment(self) -> dict[str, str]:
+        """The profile's path of the file."""
+        return {"WEATHER_DUCKDB_PATH": str(self.path)}
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The fields that the providers document for a record, read by a contract or not. What else comes is drift.
 
-Paths are two levels deep, as ``DuckDBWarehouse.payload_fields`` gives them; in a list the first element counts.
+Paths are two levels deep, as ``Warehouse.payload_fields`` gives them; in a list the first element counts.
 Sources: OpenWeather's and Open-Meteo's API documentation of July 2026.
 """
 

@@ -41,8 +41,8 @@ from weather_dagster_tests.test_dagster_dev import Dagster, wait_for
 
 pytestmark = pytest.mark.integration
 
-START = floor_hour(utc_now()) + 2 * HOUR
-"""Ahead of the real time also when the tests begin late in an hour and come to this one in the next."""
+START = floor_hour(utc_now()).replace(hour=5) + timedelta(days=1)
+"""Ahead of the real time, and after the nightly retention, so that whenever the tests begin no other run comes."""
 MINUTE = timedelta(minutes=1)
 SPEED = 6
 """A look of the alert sensor every five seconds, while a run has half a minute to start."""

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
+from weather_dagster.hours import HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
 from weather_dagster_tests.clock import Clock
 from weather_dagster_tests.conftest import BIN, free_port, without_settings
@@ -20,8 +20,8 @@ from weather_dagster_tests.test_dagster_dev import query, wait_for
 
 pytestmark = pytest.mark.integration
 
-START = floor_hour(utc_now()) + 2 * HOUR
-"""Ahead of the real time also when the tests begin late in an hour and come to this one in the next."""
+START = floor_hour(utc_now()).replace(hour=5) + timedelta(days=1)
+"""Ahead of the real time, and the same time of the day whenever the test begins."""
 DOWN = timedelta(hours=30)
 PLACES = 10
 STATEMENTS_OF_ORIGIN = ("load_id", "ingested_at_utc", "run_id")

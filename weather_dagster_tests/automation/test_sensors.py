@@ -181,7 +181,7 @@ def test_a_store_that_another_process_holds_is_looked_at_again_later(home: Home)
 
 def test_without_a_store_nothing_is_refreshed(home: Home) -> None:
     told = home.tick("refresh_waiting_loads")
-    assert told == f"there is no store at {home.settings.duckdb_path} yet"
+    assert str(told).startswith(f"there is no warehouse at {home.settings.duckdb_path} yet")
 
 
 def test_a_broken_file_of_places_is_told_of_once_and_its_mending_too(

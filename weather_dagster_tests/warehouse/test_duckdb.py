@@ -20,13 +20,8 @@ from weather_dagster.datasets import (
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location, load_locations
-from weather_dagster.warehouse.duckdb import (
-    DuckDBWarehouse,
-    Landed,
-    QuarantineKey,
-    Source,
-    open_warehouse,
-)
+from weather_dagster.warehouse.base import Landed, QuarantineKey, Source
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from weather_dagster.weather_api.ledger import API_CALLS_SCHEMA
 from weather_dagster_tests.records import to_arrow
 

@@ -7,7 +7,8 @@ from typing import Any
 from weather_dagster.datasets import Dataset, payload_hash
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, Landed
+from weather_dagster.warehouse.base import Landed
+from weather_dagster.warehouse.duckdb import DuckDBWarehouse
 from weather_dagster_tests.records import to_arrow
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -1,0 +1,169 @@
+"""What every warehouse can do, whatever engine it stands on.
+
+SQL that is written outside this folder is understood by DuckDB and Postgres alike: names and casts of the standard,
+``$name`` for parameters, no ``qualify``, ``group by all``, ``semi join``, ``list`` or ``arg_max``. Databricks gets it
+translated.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+
+from weather_dagster.datasets import Dataset, Rejection
+from weather_dagster.hours import HourRange
+from weather_dagster.locations import Location
+
+LOCK_TIMEOUT = timedelta(seconds=30)
+"""How long another process that is in the way is waited for before an error says who it is."""
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one landing transaction changed."""
+
+    load_id: int | None
+    """None when the store held everything already: nothing was written then."""
+    rows_added: int
+    quarantined: int
+    resolved: int = 0
+    """Entries of the quarantine that it settled."""
+
+
+@dataclass(frozen=True)
+class QuarantineKey:
+    """What identifies an entry of bronze.quarantine: coming again, it is kept once, open or resolved."""
+
+    dataset: str
+    provider: str
+    location_id: str
+    hour_utc: datetime
+    reason: str
+    field: str | None
+    payload_hash: str
+
+
+class Source(NamedTuple):
+    """Who answered, and where."""
+
+    provider: str
+    endpoint: str
+
+
+@dataclass
+class PayloadFields:
+    """Which fields the payloads of a source hold."""
+
+    rows: int = 0
+    counts: Counter[str] = dataclass_field(default_factory=Counter)
+    """Rows by path, two levels deep, such as ``main.temp``; in a list the first element counts. Null is absent."""
+
+
+class Warehouse(ABC):
+    """An open warehouse. Get one from a ``Store``."""
+
+    @abstractmethod
+    def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Rows of one SELECT. Instants come aware, in UTC."""
+
+    @abstractmethod
+    def query_rows(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[dict[str, Any]]:
+        """The same, each row by the names of its columns."""
+
+    @abstractmethod
+    def execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> int:
+        """Run one INSERT, UPDATE or DELETE in a transaction of its own; how many rows it changed."""
+
+    @abstractmethod
+    def land(
+        self,
+        dataset: Dataset,
+        records: pa.Table,
+        rejections: Sequence[Rejection],
+        locations: Sequence[Location],
+        *,
+        provider: str,
+        hours: HourRange,
+        run_id: str,
+        now: datetime,
+        resolved: Sequence[QuarantineKey] = (),
+    ) -> Landed:
+        """Land the records of a range in one transaction: new readings and new versions, nothing twice.
+
+        A record is new when the newest version of its reading (``dataset.version_key``) has another
+        ``payload_hash``. Rejections are kept once each. Places whose description changed carry the
+        new ``load_id``, so that models which depend on it recompute them.
+
+        Args:
+            records: schema ``dataset.arrow_schema``; of several rows for one reading one is kept.
+            resolved: entries of the quarantine that this landing settles.
+        """
+
+    @abstractmethod
+    def record_calls(self, calls: pa.Table) -> int:
+        """Copy finished calls of the ledger; what is there already, by ``call_id``, stays as it is.
+
+        Args:
+            calls: schema ``API_CALLS_SCHEMA``, each ``call_id`` once.
+
+        Returns:
+            How many were new.
+        """
+
+    @abstractmethod
+    def payload_fields(
+        self, dataset: Dataset, hours: HourRange, source: Source | None = None
+    ) -> dict[Source, PayloadFields]:
+        """Which fields the payloads of these hours hold, by source; of one source where it is given."""
+
+    @abstractmethod
+    def registered(self, name: str, table: pa.Table) -> AbstractContextManager[None]:
+        """Let SQL name an Arrow table for a while."""
+
+    def tables(self) -> set[str]:
+        """Names of all tables there are, such as ``bronze.loads``."""
+        rows = self.query(
+            "select table_schema, table_name from information_schema.tables "
+            "where table_schema in ('bronze', 'silver', 'gold')"
+        )
+        return {f"{schema}.{table}" for schema, table in rows}
+
+
+class Store(Protocol):
+    """Where a warehouse is, and how to get at it. As text: for messages, without secrets."""
+
+    def exists(self) -> bool:
+        """Whether there is anything to read yet."""
+        ...
+
+    def open(self, *, read_only: bool = False, patience: timedelta = LOCK_TIMEOUT) -> AbstractContextManager[Warehouse]:
+        """Open it, with its bronze tables, and close it whatever happens.
+
+        Args:
+            patience: how long another process that is in the way is waited for.
+
+        Raises:
+            WarehouseError: there is none yet (``read_only``), it cannot be reached or written, or another process
+                was in the way for longer than ``patience``.
+        """
+
+    def dbt_environment(self) -> dict[str, str]:
+        """What dbt's profile reads to find the same store."""
+
+
+def payload_paths(structure: Any) -> Iterator[str]:
+    """Paths of a payload's structure, in which null stands as the type ``NULL``."""
+    for name, inner in structure.items() if isinstance(structure, dict) else ():
+        if inner == "NULL":
+            continue
+        yield name
+        if isinstance(inner, list) and inner:
+            inner = inner[0]
+        if isinstance(inner, dict):
+            yield from (f"{name}.{below}" for below, kind in inner.items() if kind != "NULL")
