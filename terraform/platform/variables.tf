@@ -49,37 +49,10 @@ variable "image_registry" {
     condition     = can(regex("^[a-z0-9.:/_-]+[^/]$", coalesce(var.image_registry, "ghcr.io/acme")))
     error_message = "image_registry is \"${coalesce(var.image_registry, "null")}\"; write host and path without a scheme and without a slash at the end."
   }
-}
-
-variable "postgres" {
-  type = object({
-    host    = string
-    port    = optional(number, 5432)
-    sslmode = optional(string, "verify-full")
-  })
-  description = "A managed Postgres with the databases weather and dagster. Default: the server of the environment's manifests."
-  default     = null
 
   validation {
-    condition     = contains(["require", "verify-ca", "verify-full"], try(var.postgres.sslmode, "require"))
-    error_message = "postgres.sslmode is \"${try(var.postgres.sslmode, "")}\"; known: require, verify-ca, verify-full. Passwords cross the network."
-  }
-
-  validation {
-    condition     = try(var.postgres.port, 5432) > 0 && try(var.postgres.port, 5432) < 65536
-    error_message = "postgres.port is ${try(var.postgres.port, 0)}; take 1 to 65535."
-  }
-}
-
-variable "secrets_from" {
-  type        = string
-  description = "Who makes the Secrets: terraform, or external_secrets, the operator that copies them from your vault (helm-values/manifests/production/secrets.yaml)."
-  default     = "terraform"
-  nullable    = false
-
-  validation {
-    condition     = contains(["terraform", "external_secrets"], var.secrets_from)
-    error_message = "secrets_from is \"${var.secrets_from}\"; known: terraform, external_secrets."
+    condition     = coalesce(var.environment, "kind") == "kind" || var.image_registry != null
+    error_message = "image_registry is missing: the nodes of a ${coalesce(var.environment, "kind")} cluster have no images of ours; name the registry you pushed them to."
   }
 }
 
@@ -97,7 +70,7 @@ variable "passwords_revision" {
 
 variable "credentials_revision" {
   type        = number
-  description = "Raise by one after you changed openweather_api_key, alert_urls, databricks or oauth. Terraform keeps no copy to compare them with."
+  description = "Raise by one after you changed openweather_api_key, alert_urls or databricks. Terraform keeps no copy to compare them with."
   default     = 1
   nullable    = false
 
@@ -136,21 +109,20 @@ variable "databricks" {
     http_path = string
     token     = string
   })
-  description = "The Databricks SQL warehouse, for warehouse = databricks. Give it as TF_VAR_databricks."
+  description = "The Databricks SQL warehouse, for warehouse = databricks on kind. Give it as TF_VAR_databricks."
   default     = null
   sensitive   = true
   ephemeral   = true
-}
 
-variable "oauth" {
-  type = object({
-    client_id     = string
-    client_secret = string
-  })
-  description = "The sign-in application in front of the web servers, for environment = production. Give it as TF_VAR_oauth."
-  default     = null
-  sensitive   = true
-  ephemeral   = true
+  validation {
+    condition     = var.databricks == null || (startswith(try(var.databricks.http_path, ""), "/") && !strcontains(try(var.databricks.host, "/"), "/"))
+    error_message = "databricks.host is a bare host name and databricks.http_path begins with a slash, as the warehouse's connection details show them."
+  }
+
+  validation {
+    condition     = var.databricks != null || var.warehouse != "databricks" || var.environment == "production"
+    error_message = "databricks is missing: warehouse = databricks needs host, http_path and token; give them as TF_VAR_databricks."
+  }
 }
 
 variable "values_files" {
