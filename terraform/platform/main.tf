@@ -47,7 +47,8 @@ locals {
   documents = flatten([
     for name in concat(local.manifest_files, ["jobs/migrate.yaml"]) : [
       for text in split("\n---\n", replace(file("${local.helm_values}/manifests/${name}"), "\r\n", "\n")) :
-      yamldecode(replace(text, "image: weather-", "image: ${local.registry}weather-"))
+      # With the line's end that the split took: a script in it would lose its own.
+      yamldecode(replace("${text}\n", "image: weather-", "image: ${local.registry}weather-"))
     ]
   ])
   namespace = one([for each in local.documents : each if each.kind == "Namespace"])

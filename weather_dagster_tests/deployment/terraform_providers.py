@@ -1,8 +1,9 @@
-"""Stand-ins for Terraform's provider plugins, which know their schema and nothing of the world.
+"""Stand-ins for Terraform's provider plugins, which know their schemas and nothing of the world.
 
 Terraform talks to a running provider over gRPC when TF_REATTACH_PROVIDERS names it: ``init``, ``validate`` and ``test``
-with ``mock_provider`` then do their real work without a download. ``provider_schemas.json`` has the format of
-``terraform providers schema -json``, and the part of it that our modules use.
+with ``mock_provider`` then do their real work without a download, and so do ``plan`` and ``apply``, in a world without
+a cluster. ``provider_schemas.json`` has the format of ``terraform providers schema -json``, and the part of it that our
+modules use.
 """
 
 import json
@@ -94,14 +95,17 @@ def _provider_schema(told: Mapping[str, Any]) -> bytes:
     )
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """The fields of a message that has none but texts and messages."""
+def _fields(message: bytes) -> dict[int, bytes]:
+    """The texts and messages in a message, by field."""
+    found = {}
     at = 0
     while at < len(message):
         key, at = _read_varint(message, at)
         length, at = _read_varint(message, at)
-        yield key >> 3, message[at : at + length]
-        at += length
+        if key & 7 == 2:
+            found[key >> 3] = message[at : at + length]
+            at += length
+    return found
 
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:
@@ -114,28 +118,42 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _drawn_password(request: bytes) -> bytes:
-    """Answer OpenEphemeralResource, which Terraform cannot mock: the configuration, completed."""
-    (config,) = (value for field, value in _fields(request) if field == 2)
-    ((_, packed),) = _fields(config)
-    told = msgpack.unpackb(packed)
-    drawn = told | {"result": PASSWORD}
-    return _bytes(3, _bytes(1, msgpack.packb(drawn)))
+def _packed(value: Any) -> bytes:
+    return _bytes(1, msgpack.packb(value))
+
+
+def _unpacked(message: bytes) -> Any:
+    return msgpack.unpackb(_fields(message)[1], ext_hook=lambda code, _: f"unknown {code}")
 
 
 class _Provider(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answers with the schema and finds every configuration valid that keeps to it; Terraform compares the two."""
+    """Finds valid what keeps to the schema, which Terraform compares, and keeps nothing of what it is asked to make.
+
+    What is planned, made and read is what was asked for; what a real provider would fill in is null.
+    """
 
     def __init__(self, told: Mapping[str, Any]) -> None:
-        self._answers: dict[str, Callable[[bytes], bytes]] = {
+        self._resources = told.get("resource_schemas", {})
+        self._answers: dict[str, Callable[[dict[int, bytes]], bytes]] = {
             **dict.fromkeys(VALID, lambda _: b""),
             "GetProviderSchema": lambda _: _provider_schema(told),
-            "OpenEphemeralResource": _drawn_password,
+            "UpgradeResourceState": lambda request: _bytes(1, _bytes(2, _fields(request[3])[1])),
+            "ReadResource": lambda request: _bytes(1, request[2]),
+            "PlanResourceChange": self._plan,
+            "ApplyResourceChange": lambda request: _bytes(1, request[3]),
+            "OpenEphemeralResource": lambda request: _bytes(3, _packed(_unpacked(request[2]) | {"result": PASSWORD})),
         }
+
+    def _plan(self, request: dict[int, bytes]) -> bytes:
+        proposed = _unpacked(request[3])
+        if proposed is not None:
+            attributes = self._resources[request[1].decode()]["block"]["attributes"]
+            proposed |= {name: None for name in proposed if attributes.get(name, {}).get("write_only")}
+        return _bytes(1, _packed(proposed))
 
     def service(self, details: Any) -> Any:
         answer = self._answers.get(details.method.rpartition("/")[2])
-        return answer and grpc.unary_unary_rpc_method_handler(lambda request, _: answer(request))
+        return answer and grpc.unary_unary_rpc_method_handler(lambda request, _: answer(_fields(request)))
 
 
 @contextmanager
