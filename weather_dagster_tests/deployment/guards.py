@@ -1,5 +1,6 @@
 """Guards of what is deployed: each takes values or Kubernetes objects and returns what is wrong with them."""
 
+import importlib
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -114,17 +115,26 @@ def is_secret(variable: str) -> bool:
 
 
 def instance_findings(config: Values) -> Findings:
-    """What Dagster itself says of a dagster.yaml."""
-    from dagster._core.errors import DagsterInvalidConfigError
+    """What Dagster itself says of a dagster.yaml, the configuration of its storages and launcher included."""
+    from dagster import DagsterError
+    from dagster._check import CheckError
+    from dagster._config import resolve_to_config_type, validate_config
     from dagster._core.instance.config import dagster_instance_config
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         try:
             dagster_instance_config(folder)
-        except DagsterInvalidConfigError as error:
-            return [fault.message for fault in error.errors]
-    return []
+        except (DagsterError, CheckError) as error:
+            return [str(error)]
+    findings = []
+    for key, part in config.items():
+        if "class" in part:
+            configurable = getattr(importlib.import_module(part["module"]), part["class"])
+            schema = resolve_to_config_type(configurable.config_type())
+            errors = validate_config(schema, part.get("config", {})).errors or []
+            findings += [f"{key}: {error.message}" for error in errors]
+    return findings
 
 
 def kubernetes_findings(objects: Iterable[Object], versions: Sequence[str] = SUPPORTED_KUBERNETES) -> Findings:

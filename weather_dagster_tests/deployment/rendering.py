@@ -89,7 +89,7 @@ def instance_config(values: Values) -> Values:
     python_logs = values["pythonLogs"]
     queue = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]
     config = {
-        "scheduler": {"module": "dagster.core.scheduler", "class": "DagsterDaemonScheduler"},
+        "scheduler": {"module": "dagster._core.scheduler", "class": "DagsterDaemonScheduler"},
         "schedule_storage": {
             "module": "dagster_postgres.schedule_storage",
             "class": "PostgresScheduleStorage",
@@ -103,7 +103,7 @@ def instance_config(values: Values) -> Values:
         },
         "run_launcher": {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": _launcher_config(values)},
         "run_coordinator": {
-            "module": "dagster.core.run_coordinator",
+            "module": "dagster._core.run_coordinator",
             "class": "QueuedRunCoordinator",
             "config": {
                 "dequeue_use_threads": queue["dequeueUseThreads"],
@@ -111,7 +111,7 @@ def instance_config(values: Values) -> Values:
             },
         },
         "compute_logs": {
-            "module": "dagster.core.storage.noop_compute_log_manager",
+            "module": "dagster._core.storage.noop_compute_log_manager",
             "class": "NoOpComputeLogManager",
         },
         "python_logs": {
