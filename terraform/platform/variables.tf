@@ -58,8 +58,7 @@ variable "image_registry" {
 
 variable "passwords_revision" {
   type        = number
-  description = "Raise by one for new passwords of all database roles. Nothing else changes them."
-  default     = 1
+  description = "Raise by one, in revisions.auto.tfvars, for new passwords of all database roles. Nothing else changes them."
   nullable    = false
 
   validation {
@@ -70,8 +69,7 @@ variable "passwords_revision" {
 
 variable "credentials_revision" {
   type        = number
-  description = "Raise by one after you changed openweather_api_key, alert_urls or databricks. Terraform keeps no copy to compare them with."
-  default     = 1
+  description = "Raise by one, in revisions.auto.tfvars, after you changed openweather_api_key, alert_urls or databricks. Terraform keeps no copy to compare them with."
   nullable    = false
 
   validation {

@@ -337,14 +337,14 @@ def test_the_stand_ins_are_those_of_the_modules() -> None:
 def test_the_files_are_formatted(tmp_path: Path) -> None:
     assert unformatted(TERRAFORM) == []
     root = planted(tmp_path, "cluster/main.tf", "is_kind    =", "is_kind =")
-    assert unformatted(root) == ["cluster/main.tf"]
+    assert unformatted(root) == ["main.tf"]
 
 
 def unformatted(root: Path) -> list[str]:
     done = subprocess.run(
         ["terraform", "fmt", "-check", "-recursive", str(root)], capture_output=True, text=True, check=False
     )
-    return [Path(name).as_posix() for name in done.stdout.splitlines()]
+    return [Path(name).name for name in done.stdout.splitlines()]
 
 
 @needs_terraform
@@ -445,7 +445,7 @@ def test_a_second_apply_changes_nothing_and_a_new_revision_changes_the_passwords
     variables = {name: value for name, value in applied.items() if name not in {"state", "told"}}
     again = planned(terraform, **variables)
     assert [change["address"] for change in again["resource_changes"] if change["change"]["actions"] != ["no-op"]] == []
-    rotated = planned(terraform, passwords_revision="2", **variables)
+    rotated = planned(terraform, "-var=passwords_revision=2", **variables)
     changed = {change["index"] for change in rotated["resource_changes"] if change["change"]["actions"] != ["no-op"]}
     assert changed == {
         "dagster-postgresql",
@@ -456,9 +456,10 @@ def test_a_second_apply_changes_nothing_and_a_new_revision_changes_the_passwords
     }
 
 
-def planned(terraform: Terraform, **variables: str) -> dict[str, Any]:
+def planned(terraform: Terraform, *arguments: str, **variables: str) -> dict[str, Any]:
     plan = terraform.folder / "plan"
-    done = terraform("platform", "plan", f"-state={terraform.folder / 'platform.tfstate'}", f"-out={plan}", **variables)
+    state = terraform.folder / "platform.tfstate"
+    done = terraform("platform", "plan", f"-state={state}", f"-out={plan}", *arguments, **variables)
     assert done.returncode == 0, done.stderr
     shown: dict[str, Any] = json.loads(terraform("platform", "show", "-json", str(plan)).stdout)
     return shown
