@@ -1,9 +1,11 @@
 """Guards of what is deployed: each takes values or Kubernetes objects and returns what is wrong with them."""
 
 import importlib
+import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -139,17 +141,22 @@ def instance_findings(config: Values) -> Findings:
 
 def kubernetes_findings(objects: Iterable[Object], versions: Sequence[str] = SUPPORTED_KUBERNETES) -> Findings:
     """Strict schemas of Kubernetes: unknown fields are errors."""
-    findings = []
-    for thing in objects:
-        if thing["kind"] in OPERATOR_KINDS:
-            continue
-        for version in versions:
-            try:
-                kubernetes_validate.validate(thing, version, strict=True)
-            except kubernetes_validate.ValidationError as error:
-                path = ".".join(map(str, error.path))
-                findings.append(f"{version} {thing['kind']} {name_of(thing)}: {path}: {error.message}")
-    return findings
+    return [
+        f"{version} {thing['kind']} {name_of(thing)}: {error}"
+        for thing in objects
+        if thing["kind"] not in OPERATOR_KINDS
+        for version in versions
+        if (error := _kubernetes_error(json.dumps(thing), version))
+    ]
+
+
+@cache
+def _kubernetes_error(document: str, version: str) -> str | None:
+    try:
+        kubernetes_validate.validate(json.loads(document), version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return f"{'.'.join(map(str, error.path))}: {error.message}"
+    return None
 
 
 def restricted_findings(objects: list[Object]) -> Findings:

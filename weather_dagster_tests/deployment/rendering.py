@@ -57,7 +57,8 @@ def own_values(*overlays: str) -> Values:
     """dagster.yaml with overlays, without the chart's defaults."""
     values: Values = {}
     for name in ("dagster", *overlays):
-        values = merge(values, yaml.safe_load((VALUES / f"{name}.yaml").read_text(encoding="utf-8")))
+        for document in documents(VALUES / f"{name}.yaml"):
+            values = merge(values, document)
     return values
 
 
@@ -407,18 +408,25 @@ def manifests(folder: str) -> list[Object]:
 
 
 def documents(path: Path) -> list[Object]:
-    """The objects of a file."""
-    return [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
+    """What is in a file, to be changed at will."""
+    return copy.deepcopy(_read(path))
+
+
+@cache
+def _read(path: Path) -> list[Object]:
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
 def stack(name: str) -> list[Object]:
     """All objects of an installation: chart, manifests, and what is applied beside them."""
     overlays, folder = STACKS[name]
+    # CloudNativePG restores by itself.
+    jobs = ["migrate", "restore"] if folder == "kind" else ["migrate"]
     return [
         *rendered(with_defaults(own_values(*overlays))),
         *manifests(folder),
         *manifests("ingestor"),
-        *documents(MANIFESTS / "jobs" / "migrate.yaml"),
+        *(thing for job in jobs for thing in documents(MANIFESTS / "jobs" / f"{job}.yaml")),
     ]
 
 
