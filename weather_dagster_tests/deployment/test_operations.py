@@ -10,6 +10,7 @@ import pytest
 import typer
 import yaml
 
+from weather_dagster.automation.jobs import DATA_JOBS
 from weather_dagster.automation.watch import ON_BY_DEFAULT
 from weather_dagster.checks.bronze import CHECKS
 from weather_dagster.checks.definitions import SILVER_CHECKS
@@ -25,8 +26,7 @@ ALERTS = {
     *SILVER_CHECKS,
     *(name for checks in FRESHNESS.values() for name in checks),
     *(f"automation {name}" for name in ON_BY_DEFAULT),
-    "run hourly_weather",
-    "run retention",
+    *(f"run {job}" for job in (*DATA_JOBS, "retention")),
     "usual_row_counts",
     "providers_agree",
     "budget PROVIDER",
@@ -63,7 +63,7 @@ def unknown(document: str) -> Findings:
     findings = sorted(named - objects - {"cluster/weather-postgres-restored"})
     group = typer.main.get_command(app)
     commands = getattr(group, "commands", {})
-    for command, below in re.findall(r"\$WEATHER ([a-z]+)(?: ([a-z]+))?", document):
+    for command, below in re.findall(r"on_cluster weather ([a-z]+)(?: ([a-z]+))?", document):
         if command not in commands or (below and below not in getattr(commands[command], "commands", {below})):
             findings.append(f"weather {command} {below}")
     variables = {*read("platform")["variable"], *read("cluster")["variable"]}
@@ -100,8 +100,8 @@ def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> Non
     ("before", "after", "finding"),
     [
         ("deployment/weather-viewers", "deployment/viewers", "deployment/viewers"),
-        ("$WEATHER doctor", "$WEATHER physician", "weather physician "),
-        ("$WEATHER alerts test", "$WEATHER alerts try", "weather alerts try"),
+        ("weather doctor", "weather physician", "weather physician "),
+        ("weather alerts test", "weather alerts try", "weather alerts try"),
         ("passwords_revision", "password_revision", "variable password_revision"),
         ("-var warehouse", "-var store", "variable store"),
         ("jobs/restore.yaml", "jobs/bring-back.yaml", "helm-values/manifests/jobs/bring-back.yaml"),
