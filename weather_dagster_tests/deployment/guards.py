@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import yaml
 from jsonschema import Draft202012Validator
 
@@ -398,8 +398,8 @@ def network_findings(objects: list[Object]) -> Findings:
         findings.append("no policy denies everything")
     for policy in policies:
         for rule in [*policy.get("ingress", []), *policy.get("egress", [])]:
-            if not rule or not (rule.get("ports") and all("port" in port for port in rule["ports"])):
-                findings.append(f"a rule without a port: {rule}")
+            is_bound = rule.get("ports") and all("port" in port for port in rule["ports"])
+            findings += [] if is_bound else [f"a rule without a port: {rule}"]
     known = {key for policy in policies for key in policy["podSelector"].get("matchLabels", {})}
     for pod, template in pods(objects):
         labels = template["metadata"].get("labels", {})

@@ -1,7 +1,7 @@
 """What Dagster's chart makes of our values, as far as guards need it.
 
-The chart itself cannot be had without a network; its templates were read, and this module says in Python what they do with
-the keys that we set. `test_helm_values.py` compares both when DAGSTER_CHART names a folder or file of the real chart.
+The chart itself cannot be had without a network; its templates were read, and this module says in Python what they do
+with the keys that we set. `test_helm_values.py` compares both when DAGSTER_CHART names the real chart.
 Its schemas and default values are data of the chart (Apache-2.0), in ``chart/``.
 """
 
@@ -147,7 +147,7 @@ def _launcher_config(values: Values) -> Values:
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
     config = {
         "load_incluster_config": launcher["loadInclusterConfig"],
-        "kubeconfig_file": launcher["kubeconfigFile"] if "kubeconfigFile" in launcher else None,
+        "kubeconfig_file": launcher.get("kubeconfigFile"),
         "job_namespace": launcher.get("jobNamespace") or NAMESPACE,
         "image_pull_policy": launcher["imagePullPolicy"],
         "service_account_name": values["global"]["serviceAccountName"] or PREFIX,
@@ -321,7 +321,7 @@ def _code_pod(values: Values, item: Values) -> Object:
                     "api",
                     "grpc",
                     "-h",
-                    "0.0.0.0",
+                    "0.0.0.0",  # noqa: S104 - of a pod
                     "-p",
                     str(item["port"]),
                     *item["dagsterApiGrpcArgs"],

@@ -350,8 +350,14 @@ def render(chart: Path, values: Values, scratch: Path) -> list[Object]:
     return [thing for text in texts.values() for thing in yaml.safe_load_all(text) if thing]
 
 
+COMPARED = {
+    *("image", "securityContext", "resources", "volumeMounts"),
+    *("startupProbe", "readinessProbe", "livenessProbe"),
+}
+
+
 def disagreements(ours: list[Object], theirs: list[Object]) -> Findings:
-    """Where our model of the chart says otherwise than the chart: objects, images, environment, mounts, probes, labels."""
+    """Where our model of the chart says otherwise than the chart does, in what the guards look at."""
     found = {(thing["kind"], name_of(thing)): thing for thing in theirs}
     findings = [
         f"{thing['kind']} {name_of(thing)} is not made"
@@ -370,17 +376,11 @@ def disagreements(ours: list[Object], theirs: list[Object]) -> Findings:
                 findings.append(f"{name} is not made")
                 continue
             real, around = inside[name]
-            for key in (
-                "image",
-                "securityContext",
-                "resources",
-                "volumeMounts",
-                "startupProbe",
-                "readinessProbe",
-                "livenessProbe",
-            ):
-                if container.get(key) != (real.get(key) or None) and key in container:
-                    findings.append(f"{name}: {key}: {real.get(key)}")
+            findings += [
+                f"{name}: {key}: {real.get(key)}"
+                for key in COMPARED & container.keys()
+                if container[key] != real.get(key)
+            ]
             if not template["metadata"]["labels"].items() <= around["metadata"]["labels"].items():
                 findings.append(f"{name}: labels: {around['metadata']['labels']}")
             missing = {e["name"] for e in container.get("env", [])} - {e["name"] for e in real.get("env", [])}

@@ -43,7 +43,8 @@ PRODUCTION = [name for name in STACKS if "production" in name]
 
 def project_version() -> str:
     """The version in setup.py."""
-    return re.findall(r'version="([^"]+)"', (PROJECT / "setup.py").read_text(encoding="utf-8"))[0]
+    (version,) = re.findall(r'version="([^"]+)"', (PROJECT / "setup.py").read_text(encoding="utf-8"))
+    return str(version)
 
 
 def postgres_host(name: str) -> str:
@@ -167,7 +168,13 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ("references", "StatefulSet weather-postgres", f"{POD}/volumes/0/configMap/name", "init", "no ConfigMap init"),
     ("references", "StatefulSet weather-postgres", f"{POD}/volumes/1/name", "var", "no volume run"),
     ("references", "StatefulSet weather-postgres", "spec/volumeClaimTemplates", [], "no volume data"),
-    ("references", "StatefulSet weather-postgres", f"{POD}/containers/0/volumeMounts/2/mountPath", "/tmp", "twice"),
+    (
+        "references",
+        "StatefulSet weather-postgres",
+        f"{POD}/containers/0/volumeMounts/1/mountPath",
+        "/var/run/postgresql",
+        "twice",
+    ),
     (
         "references",
         "CronJob weather-backup",
@@ -251,14 +258,15 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
 def plant(objects: list[Object], kind_and_name: str, path: str, value: Any) -> list[Object]:
     """A copy of ``objects`` with a fault in one of them."""
     faulty = copy.deepcopy(objects)
+    below: Any
     (below,) = [thing for thing in faulty if f"{thing['kind']} {name_of(thing)}" == kind_and_name]
     *above, last = [int(key) if key.isdigit() else key.replace("~1", "/") for key in path.split("/")]
     for key in above:
         below = below[key]
     if value is DROP:
-        del below[last]  # type: ignore[arg-type]
+        del below[last]
     else:
-        below[last] = value  # type: ignore[index]
+        below[last] = value
     return faulty
 
 

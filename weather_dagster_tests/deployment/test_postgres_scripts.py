@@ -67,8 +67,7 @@ def test_a_backup_brings_back_what_was_there(postgres: Postgres, tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert not left_over.exists()
-    (dump,) = backups.glob("warehouse-*.dump")
-    assert list(backups.glob("dagster-*.dump"))
+    assert [len(list(backups.glob(f"{name}-*.dump"))) for name in ("warehouse", "dagster")] == [1, 1]
     assert postgres.sql("weather_writer", "weather", "drop table probe.hours").returncode == 0
     restored = postgres.run(
         script("backup", "weather-backup", "restore.sh"),

@@ -1,4 +1,4 @@
-"""The Job of a run: launched by Dagster's own launcher, as our values set it up, to an API that writes down what it gets.
+"""The Job of a run: made by Dagster's own launcher from our values, sent to an API that writes down what it gets.
 
 Storage is a real Postgres, the instance is the one the values make. What is not real: the cluster, and the pod.
 """
@@ -81,7 +81,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     kept = Cluster(tmp_path / "kubeconfig")
 
     class Api(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - the server's name
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             assert self.path == "/apis/batch/v1/namespaces/weather/jobs"
             kept.jobs.append(json.loads(body))
@@ -134,9 +134,11 @@ def launch(values: Values, cluster: Cluster, postgres: Postgres, home: Path, mon
         entry_point=["dagster"],
         container_context=container_context(values, item),
     )
+    repository = pointer.load_target()
+    assert isinstance(repository, dg.RepositoryDefinition)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         run = instance.create_run_for_job(
-            pointer.load_target().get_job("probe"),
+            repository.get_job("probe"),
             job_code_origin=JobPythonOrigin("probe", origin),
         )
         instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
