@@ -1,10 +1,10 @@
 # The images of the platform; `make images` builds them, BuildKit is needed.
 #
-#   code-location  webserver, daemon, code server and run pods       budget 1,300 MB
-#   ingestor       `weather ingest` alone, without Dagster and dbt     budget 600 MB
+#   code-location  webserver, daemon, code server and run pods
+#   ingestor       `weather ingest` alone, without Dagster and dbt
 #
 # Both run as uid 10001 with a read-only root: all that is written goes to WEATHER_HOME, DAGSTER_HOME and /tmp, which are
-# mounts. A budget is the size unpacked; .github/workflows/images.yml holds the images to it.
+# mounts. The label weather.size-budget-mb is what an image may take unpacked; .github/scripts/check_image.sh measures.
 
 # The tag moves with Python's patches and Debian's. A release passes the same with the digest it found, which fixes it:
 # --build-arg PYTHON_IMAGE=docker.io/library/python:3.11-slim-trixie@sha256:...
@@ -81,7 +81,8 @@ ENTRYPOINT ["tini", "--"]
 
 FROM runtime AS ingestor
 LABEL org.opencontainers.image.title="weather-ingestor" \
-      org.opencontainers.image.description="Lands hours of weather in bronze, without Dagster"
+      org.opencontainers.image.description="Lands hours of weather in bronze, without Dagster" \
+      weather.size-budget-mb="600"
 COPY --from=build-ingestor /opt/venv /opt/venv
 # A job that ends: its exit code is its health.
 HEALTHCHECK NONE
@@ -90,7 +91,8 @@ CMD ["weather", "ingest", "--help"]
 
 FROM runtime AS code-location
 LABEL org.opencontainers.image.title="weather-code-location" \
-      org.opencontainers.image.description="The weather platform's code for Dagster: code server, runs, webserver, daemon"
+      org.opencontainers.image.description="The weather platform's code for Dagster: code server, runs, webserver, daemon" \
+      weather.size-budget-mb="1300"
 COPY --from=build-code-location /opt/venv /opt/venv
 COPY --from=build-code-location /opt/weather /opt/weather
 ENV DAGSTER_HOME=/opt/dagster/dagster_home \
