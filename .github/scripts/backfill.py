@@ -1,15 +1,16 @@
-"""Launch a backfill of all bronze assets through a webserver, wait for it, and fail when it fails.
+"""Launch a backfill of all assets through a webserver, wait for it, and fail when it fails.
 
-    python .github/scripts/backfill.py http://127.0.0.1:3000 2026-11-27-00:00 2026-11-27-01:00
+python .github/scripts/backfill.py http://127.0.0.1:3000 2026-11-27-00:00 2026-11-27-01:00
 """
 
 import json
 import sys
 import time
+import urllib.error
 import urllib.request
 from typing import Any
 
-BRONZE = [{"path": ["bronze", name]} for name in ("observations", "forecasts", "air_quality")]
+ASSETS = "query { assetNodes { assetKey { path } isMaterializable } }"
 LAUNCH = """
 mutation ($assets: [AssetKeyInput!]!, $partitions: [String!]!) {
   launchPartitionBackfill(backfillParams: {assetSelection: $assets, partitionNames: $partitions}) {
@@ -31,8 +32,11 @@ def ask(url: str, query: str, **variables: Any) -> Any:
     """The data of an answer without errors."""
     body = json.dumps({"query": query, "variables": variables}).encode()
     request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310 - http
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - http
-        answered = json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - http
+            answered = json.load(answer)
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{url} answered {error.code}: {error.read().decode()[:2000]}")
     if "errors" in answered:
         sys.exit(f"{url} answered {json.dumps(answered['errors'])[:2000]}")
     return answered["data"]
@@ -41,7 +45,8 @@ def ask(url: str, query: str, **variables: Any) -> Any:
 def main() -> None:
     """Launch, wait, tell."""
     url, *partitions = sys.argv[1:]
-    launched = ask(url, LAUNCH, assets=BRONZE, partitions=partitions)["launchPartitionBackfill"]
+    assets = [node["assetKey"] for node in ask(url, ASSETS)["assetNodes"] if node["isMaterializable"]]
+    launched = ask(url, LAUNCH, assets=assets, partitions=partitions)["launchPartitionBackfill"]
     if "backfillId" not in launched:
         sys.exit(f"the backfill was not launched: {launched}")
     deadline = time.monotonic() + DEADLINE_SECONDS
