@@ -148,7 +148,7 @@ def command_line_findings(dockerfile: str) -> Findings:
 
 
 def pip_requirements(dockerfile: str, stage: str) -> list[str]:
-    """What the ``RUN pip install`` lines of a stage install, with files and extras read, the project itself left out."""
+    """What the ``pip install`` lines of a stage install, with files and extras read, without the project itself."""
     defaults = arguments(dockerfile)
     found: list[str] = []
     runs = re.findall(r"pip install ([^&]*)", " && ".join(stages(dockerfile)[stage].all("RUN")))

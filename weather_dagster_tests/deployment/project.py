@@ -33,7 +33,7 @@ def setup() -> dict[str, Any]:
 
 
 def closure(requirements: Iterable[str]) -> set[str]:
-    """Normalized names of the distributions that installing ``requirements`` brings, as far as they are installed here."""
+    """Normalized names of what installing ``requirements`` brings, as far as it is installed here."""
     found: set[str] = set()
     waiting = [Requirement(text) for text in requirements]
     while waiting:

@@ -6,17 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from weather_dagster_tests.conftest import without_settings
 from weather_dagster_tests.deployment import image_guards as guards
 from weather_dagster_tests.deployment.project import ROOT, closure, setup
+from weather_dagster_tests.deployment.workflow_guards import pythons_under_test, workflows
 
 DOCKERFILE = guards.DOCKERFILE.read_text()
 DOCKERIGNORE = guards.DOCKERIGNORE.read_text()
-TESTED = set(
-    yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text())["jobs"]["test"]["strategy"]["matrix"]["python"]
-)
+TESTED = set(pythons_under_test(workflows()))
 
 Guard = Callable[[str], list[str]]
 
