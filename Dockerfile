@@ -34,19 +34,18 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 
 FROM build AS build-code-location
-# The cluster's own packages, and what WEATHER_ENV=databricks needs: one image serves both.
-ARG EXTRAS=cluster,databricks
-# Without the code yet, so that a change of code leaves this layer as it is.
+# One image serves each WEATHER_ENV. Without the code yet, so that a change of code leaves this layer as it is.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --constraint constraints.txt ".[${EXTRAS}]"
+    pip install --constraint constraints.txt ".[cluster,databricks]"
 COPY dagster.yaml workspace.yaml ./
 COPY weather_dagster weather_dagster
 COPY weather_dbt weather_dbt
-# Editable: the code looks for the dbt project beside itself. The manifest is made here, or every pod would make its own.
-ARG DBT_TARGET=postgres
+# Editable: the code looks for the dbt project beside itself. dbt's manifests are made here, or every pod would make its
+# own, and could not write it.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-deps --editable . \
-    && /opt/venv/bin/weather-dbt parse --quiet --target "${DBT_TARGET}" \
+    && /opt/venv/bin/python -c "from weather_dagster import dbt_project, environments; \
+        [dbt_project.load_dbt_project(one.dbt_target) for one in environments.ENVIRONMENTS.values()]" \
     && rm -rf weather_dbt/logs \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib weather_dagster
 

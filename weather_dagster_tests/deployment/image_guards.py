@@ -149,7 +149,6 @@ def command_line_findings(dockerfile: str) -> Findings:
 
 def pip_requirements(dockerfile: str, stage: str) -> list[str]:
     """What the ``pip install`` lines of a stage install, with files and extras read, without the project itself."""
-    defaults = arguments(dockerfile)
     found: list[str] = []
     runs = re.findall(r"pip install ([^&]*)", " && ".join(stages(dockerfile)[stage].all("RUN")))
     for words in map(shlex.split, runs):
@@ -160,9 +159,8 @@ def pip_requirements(dockerfile: str, stage: str) -> list[str]:
             elif word == "--constraint":
                 next(waiting)
             elif word.startswith(".["):
-                extras = re.sub(r"\$\{(\w+)\}", lambda name: defaults[name[1]], word[2:-1]).split(",")
                 found += setup()["install_requires"]
-                for extra in extras:
+                for extra in word[2:-1].split(","):
                     found += setup()["extras_require"][extra]
             elif not word.startswith("-") and word != ".":
                 found.append(word)
