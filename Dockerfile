@@ -1,10 +1,10 @@
 # The images of the platform; `make images` builds them, BuildKit is needed.
 #
-#   code-location  webserver, daemon, code server and run pods       budget 1,300 MB
-#   ingestor       `weather ingest` alone, without Dagster and dbt     budget 600 MB
+#   code-location  webserver, daemon, code server and run pods
+#   ingestor       `weather ingest` alone, without Dagster and dbt
 #
 # Both run as uid 10001 with a read-only root: all that is written goes to WEATHER_HOME, DAGSTER_HOME and /tmp, which are
-# mounts. A budget is the size unpacked; .github/workflows/images.yml holds the images to it.
+# mounts. The label weather.size-budget-mb is what an image may take unpacked; .github/scripts/check_image.sh measures.
 
 # The tag moves with Python's patches and Debian's. A release passes the same with the digest it found, which fixes it:
 # --build-arg PYTHON_IMAGE=docker.io/library/python:3.11-slim-trixie@sha256:...
@@ -34,19 +34,18 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 
 FROM build AS build-code-location
-# The cluster's own packages, and what WEATHER_ENV=databricks needs: one image serves both.
-ARG EXTRAS=cluster,databricks
-# Without the code yet, so that a change of code leaves this layer as it is.
+# One image serves each WEATHER_ENV. Without the code yet, so that a change of code leaves this layer as it is.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --constraint constraints.txt ".[${EXTRAS}]"
+    pip install --constraint constraints.txt ".[cluster,databricks]"
 COPY dagster.yaml workspace.yaml ./
 COPY weather_dagster weather_dagster
 COPY weather_dbt weather_dbt
-# Editable: the code looks for the dbt project beside itself. The manifest is made here, or every pod would make its own.
-ARG DBT_TARGET=postgres
+# Editable: the code looks for the dbt project beside itself. dbt's manifests are made here, or every pod would make its
+# own, and could not write it.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-deps --editable . \
-    && /opt/venv/bin/weather-dbt parse --quiet --target "${DBT_TARGET}" \
+    && /opt/venv/bin/python -c "from weather_dagster import dbt_project, environments; \
+        [dbt_project.load_dbt_project(one.dbt_target) for one in environments.ENVIRONMENTS.values()]" \
     && rm -rf weather_dbt/logs \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib weather_dagster
 
@@ -81,7 +80,8 @@ ENTRYPOINT ["tini", "--"]
 
 FROM runtime AS ingestor
 LABEL org.opencontainers.image.title="weather-ingestor" \
-      org.opencontainers.image.description="Lands hours of weather in bronze, without Dagster"
+      org.opencontainers.image.description="Lands hours of weather in bronze, without Dagster" \
+      weather.size-budget-mb="600"
 COPY --from=build-ingestor /opt/venv /opt/venv
 # A job that ends: its exit code is its health.
 HEALTHCHECK NONE
@@ -90,7 +90,8 @@ CMD ["weather", "ingest", "--help"]
 
 FROM runtime AS code-location
 LABEL org.opencontainers.image.title="weather-code-location" \
-      org.opencontainers.image.description="The weather platform's code for Dagster: code server, runs, webserver, daemon"
+      org.opencontainers.image.description="The weather platform's code for Dagster: code server, runs, webserver, daemon" \
+      weather.size-budget-mb="1300"
 COPY --from=build-code-location /opt/venv /opt/venv
 COPY --from=build-code-location /opt/weather /opt/weather
 ENV DAGSTER_HOME=/opt/dagster/dagster_home \

