@@ -25,6 +25,7 @@ from weather_dagster.errors import HourNotServed, ProviderError, WarehouseError,
 from weather_dagster.hours import HOUR, HourRange, floor_hour, parse_hour, require_in_grid, utc_now
 from weather_dagster.quarantine_command import quarantine
 from weather_dagster.settings import LogFormat, ProviderName, Settings
+from weather_dagster.warehouse_command import warehouse
 
 if TYPE_CHECKING:
     from weather_dagster.datasets import Dataset
@@ -55,6 +56,7 @@ def connect(settings: Settings) -> Iterator["Ask"]:
 app.add_typer(locations_command.create_app(connect), name="locations")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(alerts, name="alerts")
+app.add_typer(warehouse, name="warehouse")
 app.command()(status_command.status)
 app.command()(status_command.metrics)
 
