@@ -48,7 +48,7 @@ def _postgres_store(settings: Settings) -> Store:
         from weather_dagster.warehouse.postgres import PostgresStore
     except ImportError as error:
         raise ConfigurationError(f"{error}; `pip install -e '.[cluster]'` brings what Postgres needs") from None
-    return PostgresStore(settings.weather_postgres_url)
+    return PostgresStore(require_postgres_url(settings))
 
 
 def _postgres_resource(settings: Settings) -> Any:
@@ -91,8 +91,8 @@ def require_postgres_url(settings: Settings) -> SecretStr:
     """
     if settings.weather_postgres_url is None:
         raise ConfigurationError(
-            f"WEATHER_ENV is {settings.weather_env}, so WEATHER_POSTGRES_URL has to name the database, such as "
-            "postgresql://user:password@host:5432/weather; machines cannot share a DuckDB file"
+            f"WEATHER_POSTGRES_URL is not set; with WEATHER_ENV={settings.weather_env} it has to name a database, like "
+            "postgresql://user:password@host:5432/weather, since machines cannot share a DuckDB file"
         )
     return settings.weather_postgres_url
 
@@ -102,11 +102,19 @@ def tell_dagster(settings: Settings) -> str | None:
 
     Returns:
         Its URL, as SQLAlchemy takes it.
+
+    Raises:
+        ConfigurationError: there is none, or it is not one of Postgres.
     """
     if "storage" not in environment_of(settings).instance:
         return None
     given = settings.weather_dagster_storage_url or require_postgres_url(settings)
     # Dagster's storage speaks through psycopg2, and SQLAlchemy 2.1 has to be told so.
-    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", given.get_secret_value())
+    url, is_postgres = re.subn(r"^postgres(ql)?(\+psycopg2)?://", "postgresql+psycopg2://", given.get_secret_value())
+    if not is_postgres:
+        raise ConfigurationError(
+            "the URL of Dagster's records cannot be read; write it like postgresql://user:password@host:5432/database, "
+            f"in {STORAGE_URL}, and without that in WEATHER_POSTGRES_URL"
+        )
     os.environ[STORAGE_URL] = url
     return url

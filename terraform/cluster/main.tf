@@ -13,7 +13,7 @@ locals {
 
   # What an image is made of: another sum builds it anew.
   image_sources = sort(concat(
-    [for name in ["Dockerfile", ".dockerignore", "setup.py", "constraints.txt"] : name if fileexists("${local.root}/${name}")],
+    [".dockerignore", "Dockerfile", "constraints.txt", "dagster.yaml", "pyproject.toml", "requirements-ingest.txt", "setup.py", "workspace.yaml"],
     tolist(fileset(local.root, "weather_dagster/**/*.{py,yaml,parquet,sql,css,js,j2,svg}")),
     tolist(fileset(local.root, "weather_dbt/{models,macros,tests}/**")),
     tolist(fileset(local.root, "weather_dbt/*.yml")),
@@ -52,6 +52,6 @@ resource "terraform_data" "image" {
   # In words that sh and cmd.exe both know. `ctr import` is what `kind load` does.
   provisioner "local-exec" {
     working_dir = local.root
-    command     = "docker build --target ${each.key} --tag ${each.value} . && docker save ${each.value} | docker exec --interactive ${var.name}-control-plane ctr --namespace k8s.io images import -"
+    command     = "docker build --target ${each.key} --build-arg VERSION=${local.version} --tag ${each.value} . && docker save ${each.value} | docker exec --interactive ${var.name}-control-plane ctr --namespace k8s.io images import -"
   }
 }

@@ -58,8 +58,10 @@ locals {
       for each in local.documents : merge(each, { metadata = merge(each.metadata, { namespace = var.namespace }) })
       if each.kind != "Namespace" && can(each.metadata.name)
     ],
-    # Helm waits for a hook: the schema is of this version before Dagster's release begins.
+    # Helm waits for a hook: the schema is of this version before Dagster's release begins. A first Postgres takes
+    # minutes to come.
     [merge(local.migration, {
+      spec = merge(local.migration.spec, { backoffLimit = 8 })
       metadata = {
         name      = "weather-migrate"
         namespace = var.namespace

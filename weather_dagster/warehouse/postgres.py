@@ -443,8 +443,7 @@ def _psycopg_form(found: re.Match[str]) -> str:
 class PostgresStore:
     """A Postgres database."""
 
-    url: SecretStr | None
-    """None where the setting is missing, which is told when the store is used."""
+    url: SecretStr
 
     def __str__(self) -> str:
         return str(self.address)
@@ -454,7 +453,7 @@ class PostgresStore:
         """Where it is.
 
         Raises:
-            ConfigurationError: there is no URL, or it cannot be read.
+            ConfigurationError: the URL cannot be read.
         """
         return Address.read(self.url)
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import yaml
 from jsonschema import Draft202012Validator
 
@@ -99,8 +99,11 @@ def danger_findings(values: Values) -> Findings:
         "run retries are off": not merged["dagsterDaemon"]["runRetries"].get("maxRetries"),
         "retention is off": not merged["retention"]["enabled"],
         "no pools": not (merged["concurrency"]["enabled"] and merged["concurrency"]["pools"]["defaultLimit"]),
-        "Jobs of runs stay for ever": not launcher["runK8sConfig"].get("jobSpecConfig", {}).get("ttlSecondsAfterFinished"),
-        "a log format other than json": {"json"} != {webserver.get("logFormat"), merged["dagsterDaemon"].get("logFormat")},
+        "Jobs of runs stay for ever": not launcher["runK8sConfig"]
+        .get("jobSpecConfig", {})
+        .get("ttlSecondsAfterFinished"),
+        "a log format other than json": {"json"}
+        != {webserver.get("logFormat"), merged["dagsterDaemon"].get("logFormat")},
     }
     findings = [what for what, is_bad in bad.items() if is_bad]
     for item in merged["dagster-user-deployments"]["deployments"]:
@@ -162,7 +165,9 @@ def _kubernetes_error(document: str, version: str) -> str | None:
 def restricted_findings(objects: list[Object]) -> Findings:
     """The level "restricted" of Pod Security, and a root file system that is read-only."""
     return [
-        f"{pod}: {what}" for pod, template in pods(objects) for what in _restricted(template["spec"], containers(template))
+        f"{pod}: {what}"
+        for pod, template in pods(objects)
+        for what in _restricted(template["spec"], containers(template))
     ]
 
 
@@ -216,7 +221,11 @@ def probe_findings(objects: list[Object]) -> Findings:
     findings = []
     for pod, template in pods([thing for thing in objects if thing["kind"] in {"Deployment", "StatefulSet"}]):
         for container in template["spec"]["containers"]:
-            probes = {name: container[name] for name in ("startupProbe", "readinessProbe", "livenessProbe") if name in container}
+            probes = {
+                name: container[name]
+                for name in ("startupProbe", "readinessProbe", "livenessProbe")
+                if name in container
+            }
             if "livenessProbe" not in probes or not probes.keys() & {"startupProbe", "readinessProbe"}:
                 findings.append(f"{pod}: {container['name']}: probes are {', '.join(probes) or 'none'}")
             for name, probe in probes.items():
@@ -283,20 +292,25 @@ def external_secret_findings(objects: list[Object], declared: Mapping[str, Any])
     return [
         f"Secret {name}: {', '.join(sorted(missing))} is made by no ExternalSecret"
         for name in sorted(needed)
-        if not declared[name].get("optional", False) and (missing := set(declared[name]["keys"]) - made.get(name, set()))
+        if not declared[name].get("optional", False)
+        and (missing := set(declared[name]["keys"]) - made.get(name, set()))
     ]
 
 
 def reference_findings(objects: list[Object]) -> Findings:
     """ConfigMaps, claims, accounts, volumes and ports that somebody names and nobody has."""
-    names = {kind: {name_of(thing) for thing in objects if thing["kind"] == kind} for kind in {o["kind"] for o in objects}}
+    names = {
+        kind: {name_of(thing) for thing in objects if thing["kind"] == kind} for kind in {o["kind"] for o in objects}
+    }
     findings = []
     for pod, template in pods(objects):
         spec = template["spec"]
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
         claimed = _claim_templates(objects, pod)
         for container in containers(template):
-            wanted = [source["configMapRef"]["name"] for source in container.get("envFrom", []) if "configMapRef" in source]
+            wanted = [
+                source["configMapRef"]["name"] for source in container.get("envFrom", []) if "configMapRef" in source
+            ]
             findings += [f"{pod}: no ConfigMap {name}" for name in wanted if name not in names["ConfigMap"]]
             paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
             findings += [f"{pod}: {path} is mounted twice" for path in set(paths) if paths.count(path) > 1]
@@ -341,7 +355,11 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
             if not chosen:
                 findings.append(f"Service {name_of(thing)} selects no pod")
             for port in thing["spec"]["ports"]:
-                findings += [f"Service {name_of(thing)}: {pod} has no port {port['targetPort']}" for pod in chosen if port["targetPort"] not in ports[pod]]
+                findings += [
+                    f"Service {name_of(thing)}: {pod} has no port {port['targetPort']}"
+                    for pod in chosen
+                    if port["targetPort"] not in ports[pod]
+                ]
             services[name_of(thing)] = {value for port in thing["spec"]["ports"] for value in port.values()}
         elif thing["kind"] == "Cluster":
             services |= {f"{name_of(thing)}-{role}": {5432} for role in ("rw", "ro", "r")}
@@ -380,12 +398,14 @@ def network_findings(objects: list[Object]) -> Findings:
         findings.append("no policy denies everything")
     for policy in policies:
         for rule in [*policy.get("ingress", []), *policy.get("egress", [])]:
-            if not rule or not (rule.get("ports") and all("port" in port for port in rule["ports"])):
-                findings.append(f"a rule without a port: {rule}")
+            is_bound = rule.get("ports") and all("port" in port for port in rule["ports"])
+            findings += [] if is_bound else [f"a rule without a port: {rule}"]
     known = {key for policy in policies for key in policy["podSelector"].get("matchLabels", {})}
     for pod, template in pods(objects):
         labels = template["metadata"].get("labels", {})
-        findings += [f"{pod}: no policy for {key}" for key in labels if key.startswith("access.weather/") and key not in known]
+        findings += [
+            f"{pod}: no policy for {key}" for key in labels if key.startswith("access.weather/") and key not in known
+        ]
         variables = {entry["name"] for container in containers(template) for entry in container.get("env", [])}
         is_server = labels.get("access.weather/server") == "postgres"
         needs = bool(variables & {"DAGSTER_PG_PASSWORD", "WEATHER_POSTGRES_URL", "PGPASSWORD"}) and not is_server
@@ -482,7 +502,9 @@ def kustomization_findings(folder: Path = MANIFESTS) -> Findings:
     """Files that no kustomization applies, and the reverse."""
     findings = []
     for path in folder.glob("*/kustomization.yaml"):
-        named = {name for name in yaml.safe_load(path.read_text(encoding="utf-8"))["resources"] if name.endswith(".yaml")}
+        named = {
+            name for name in yaml.safe_load(path.read_text(encoding="utf-8"))["resources"] if name.endswith(".yaml")
+        }
         there = {file.name for file in path.parent.glob("*.yaml")} - {path.name}
         findings += [f"{path.parent.name}: {name}" for name in sorted(named ^ there)]
     return findings

@@ -1,7 +1,7 @@
 """What Dagster's chart makes of our values, as far as guards need it.
 
-The chart itself cannot be had without a network; its templates were read, and this module says in Python what they do with
-the keys that we set. `test_helm_values.py` compares both when DAGSTER_CHART names a folder or file of the real chart.
+The chart itself cannot be had without a network; its templates were read, and this module says in Python what they do
+with the keys that we set. `test_helm_values.py` compares both when DAGSTER_CHART names the real chart.
 Its schemas and default values are data of the chart (Apache-2.0), in ``chart/``.
 """
 
@@ -147,7 +147,7 @@ def _launcher_config(values: Values) -> Values:
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
     config = {
         "load_incluster_config": launcher["loadInclusterConfig"],
-        "kubeconfig_file": launcher["kubeconfigFile"] if "kubeconfigFile" in launcher else None,
+        "kubeconfig_file": launcher.get("kubeconfigFile"),
         "job_namespace": launcher.get("jobNamespace") or NAMESPACE,
         "image_pull_policy": launcher["imagePullPolicy"],
         "service_account_name": values["global"]["serviceAccountName"] or PREFIX,
@@ -165,7 +165,7 @@ def _launcher_config(values: Values) -> Values:
         "fail_pod_on_run_failure": launcher["failPodOnRunFailure"],
         "run_k8s_config": _snake(launcher["runK8sConfig"], depth=1),
     }
-    return {key: value for key, value in config.items() if value}
+    return {key: value for key, value in config.items() if value not in (None, [], {})}
 
 
 def container_context(values: Values, deployment: Values) -> Values:
@@ -316,7 +316,16 @@ def _code_pod(values: Values, item: Values) -> Object:
                 "name": "dagster-user-deployments",
                 "image": image_name(item["image"]),
                 "imagePullPolicy": item["image"]["pullPolicy"],
-                "args": ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", str(item["port"]), *item["dagsterApiGrpcArgs"]],
+                "args": [
+                    "dagster",
+                    "api",
+                    "grpc",
+                    "-h",
+                    "0.0.0.0",  # noqa: S104 - of a pod
+                    "-p",
+                    str(item["port"]),
+                    *item["dagsterApiGrpcArgs"],
+                ],
                 "securityContext": item["securityContext"],
                 "resources": item["resources"],
                 "env": [

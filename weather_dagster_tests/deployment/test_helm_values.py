@@ -221,7 +221,10 @@ def command_lines(objects: list[Object]) -> list[list[str]]:
     for _, template in pods(objects):
         for container in containers(template):
             probes = [container.get(name, {}).get("exec", {}) for name in ("startupProbe", "livenessProbe")]
-            for line in [container.get("command", []) + container.get("args", []), *(p.get("command", []) for p in probes)]:
+            for line in [
+                container.get("command", []) + container.get("args", []),
+                *(p.get("command", []) for p in probes),
+            ]:
                 if line[1:2] == ["-c"]:
                     line = shlex.split(re.sub(r"\$\([^)]*\)", "word", line[2]).removeprefix("exec "))
                 if line and line[0].split("-")[0] in {"dagster", "weather"}:
@@ -242,7 +245,9 @@ def parse(line: list[str]) -> None:
         "weather": lambda: typer.main.get_command(app),
     }
     command: Any = programs[line[0]]()
-    arguments = [str(PROJECT / "workspace.yaml") if word == "/dagster-workspace/workspace.yaml" else word for word in line[1:]]
+    arguments = [
+        str(PROJECT / "workspace.yaml") if word == "/dagster-workspace/workspace.yaml" else word for word in line[1:]
+    ]
     context = None
     while command is not None:
         context = command.make_context(line[0], arguments, parent=context)
@@ -298,9 +303,16 @@ def test_every_environment_is_one_of_ours(name: str) -> None:
 def missing_names(text: str) -> Findings:
     """Secrets and keys of kind's stack that a text does not name."""
     wanted = {
-        name: entry["keys"] for name, entry in declared_secrets().items() if "only in production" not in entry["purpose"]
+        name: entry["keys"]
+        for name, entry in declared_secrets().items()
+        if "only in production" not in entry["purpose"]
     }
-    return [name for secret, keys in wanted.items() for name in (secret, *keys) if f'"{name}"' not in text and f"{name} " not in text]
+    return [
+        name
+        for secret, keys in wanted.items()
+        for name in (secret, *keys)
+        if f'"{name}"' not in text and f"{name} " not in text
+    ]
 
 
 @pytest.mark.skipif(not (PROJECT / "terraform" / "platform").exists(), reason="no terraform/platform in this branch")
@@ -338,10 +350,20 @@ def render(chart: Path, values: Values, scratch: Path) -> list[Object]:
     return [thing for text in texts.values() for thing in yaml.safe_load_all(text) if thing]
 
 
+COMPARED = {
+    *("image", "securityContext", "resources", "volumeMounts"),
+    *("startupProbe", "readinessProbe", "livenessProbe"),
+}
+
+
 def disagreements(ours: list[Object], theirs: list[Object]) -> Findings:
-    """Where our model of the chart says otherwise than the chart: objects, images, environment, mounts, probes, labels."""
+    """Where our model of the chart says otherwise than the chart does, in what the guards look at."""
     found = {(thing["kind"], name_of(thing)): thing for thing in theirs}
-    findings = [f"{thing['kind']} {name_of(thing)} is not made" for thing in ours if (thing["kind"], name_of(thing)) not in found]
+    findings = [
+        f"{thing['kind']} {name_of(thing)} is not made"
+        for thing in ours
+        if (thing["kind"], name_of(thing)) not in found
+    ]
     inside = {
         f"{pod}: {container['name']}": (container, template)
         for pod, template in pods(theirs)
@@ -354,16 +376,22 @@ def disagreements(ours: list[Object], theirs: list[Object]) -> Findings:
                 findings.append(f"{name} is not made")
                 continue
             real, around = inside[name]
-            for key in ("image", "securityContext", "resources", "volumeMounts", "startupProbe", "readinessProbe", "livenessProbe"):
-                if container.get(key) != (real.get(key) or None) and key in container:
-                    findings.append(f"{name}: {key}: {real.get(key)}")
+            findings += [
+                f"{name}: {key}: {real.get(key)}"
+                for key in COMPARED & container.keys()
+                if container[key] != real.get(key)
+            ]
             if not template["metadata"]["labels"].items() <= around["metadata"]["labels"].items():
                 findings.append(f"{name}: labels: {around['metadata']['labels']}")
             missing = {e["name"] for e in container.get("env", [])} - {e["name"] for e in real.get("env", [])}
             findings += [f"{name}: no variable {variable}" for variable in sorted(missing)]
     instance = yaml.safe_load(found["ConfigMap", f"{RELEASE}-dagster-instance"]["data"]["dagster.yaml"])
-    ours_instance = yaml.safe_load(next(o for o in ours if name_of(o) == f"{RELEASE}-dagster-instance")["data"]["dagster.yaml"])
-    return findings + [f"dagster.yaml: {key}: {instance.get(key)}" for key in ours_instance if instance.get(key) != ours_instance[key]]
+    ours_instance = yaml.safe_load(
+        next(o for o in ours if name_of(o) == f"{RELEASE}-dagster-instance")["data"]["dagster.yaml"]
+    )
+    return findings + [
+        f"dagster.yaml: {key}: {instance.get(key)}" for key in ours_instance if instance.get(key) != ours_instance[key]
+    ]
 
 
 @pytest.mark.skipif(

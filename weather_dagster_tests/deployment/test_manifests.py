@@ -43,7 +43,8 @@ PRODUCTION = [name for name in STACKS if "production" in name]
 
 def project_version() -> str:
     """The version in setup.py."""
-    return re.findall(r'version="([^"]+)"', (PROJECT / "setup.py").read_text(encoding="utf-8"))[0]
+    (version,) = re.findall(r'version="([^"]+)"', (PROJECT / "setup.py").read_text(encoding="utf-8"))
+    return str(version)
 
 
 def postgres_host(name: str) -> str:
@@ -69,7 +70,9 @@ GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "network": lambda _, objects: network_findings(objects),
     "quota": lambda name, objects: quota_findings(objects, runs_at_once(name)),
     "images": lambda _, objects: image_findings(objects, project_version()),
-    "service links": lambda _, objects: service_link_findings(objects, [name.upper() for name in Settings.model_fields]),
+    "service links": lambda _, objects: service_link_findings(
+        objects, [name.upper() for name in Settings.model_fields]
+    ),
 }
 
 
@@ -100,7 +103,13 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ("restricted", "StatefulSet weather-postgres", f"{POD}/hostNetwork", True, "hostNetwork"),
     ("restricted", "StatefulSet weather-postgres", f"{POD}/securityContext/seccompProfile", DROP, "seccomp"),
     ("restricted", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/securityContext/capabilities", DROP, "keeps"),
-    ("restricted", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/securityContext/privileged", True, "privileged"),
+    (
+        "restricted",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/securityContext/privileged",
+        True,
+        "privileged",
+    ),
     (
         "restricted",
         "CronJob weather-ingestor",
@@ -141,15 +150,45 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
         "no port 80",
     ),
     ("probes", "Deployment weather-dagster-daemon", f"{POD}/containers/0/livenessProbe/timeoutSeconds", 1, "is 1"),
-    ("secrets", "Job weather-migrate-", f"{POD}/containers/0/env/2/valueFrom/secretKeyRef/name", "weather-db", "weather-db"),
+    (
+        "secrets",
+        "Job weather-migrate-",
+        f"{POD}/containers/0/env/2/valueFrom/secretKeyRef/name",
+        "weather-db",
+        "weather-db",
+    ),
     ("secrets", "Job weather-migrate-", f"{POD}/containers/0/env/2/valueFrom/secretKeyRef/key", "uri", "no key uri"),
-    ("secrets", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/env/1/valueFrom/secretKeyRef/optional", DROP, "may be"),
+    (
+        "secrets",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/env/1/valueFrom/secretKeyRef/optional",
+        DROP,
+        "may be",
+    ),
     ("references", "StatefulSet weather-postgres", f"{POD}/volumes/0/configMap/name", "init", "no ConfigMap init"),
     ("references", "StatefulSet weather-postgres", f"{POD}/volumes/1/name", "var", "no volume run"),
     ("references", "StatefulSet weather-postgres", "spec/volumeClaimTemplates", [], "no volume data"),
-    ("references", "StatefulSet weather-postgres", f"{POD}/containers/0/volumeMounts/2/mountPath", "/tmp", "twice"),
-    ("references", "CronJob weather-backup", f"{CRON_POD}/volumes/0/persistentVolumeClaim/claimName", "backup", "no claim"),
-    ("references", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/envFrom/0/configMapRef/name", "x", "ConfigMap x"),
+    (
+        "references",
+        "StatefulSet weather-postgres",
+        f"{POD}/containers/0/volumeMounts/1/mountPath",
+        "/var/run/postgresql",
+        "twice",
+    ),
+    (
+        "references",
+        "CronJob weather-backup",
+        f"{CRON_POD}/volumes/0/persistentVolumeClaim/claimName",
+        "backup",
+        "no claim",
+    ),
+    (
+        "references",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/envFrom/0/configMapRef/name",
+        "x",
+        "ConfigMap x",
+    ),
     ("references", "CronJob weather-ingestor", f"{CRON_POD}/serviceAccountName", "ingestor", "no ServiceAccount"),
     ("references", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/volumeMounts", [], "not mounted"),
     ("services", "Service weather-postgres", "spec/selector", {"app": "postgres"}, "selects no pod"),
@@ -167,20 +206,50 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ("network", "NetworkPolicy into-postgres", "spec/ingress/0/ports", DROP, "without a port"),
     ("network", "NetworkPolicy to-internet", "spec/podSelector/matchLabels", {"x": "y"}, "access.weather/internet"),
     ("network", "Job weather-migrate-", "spec/template/metadata/labels", {}, "missing"),
-    ("network", "StatefulSet weather-postgres", "spec/template/metadata/labels/access.weather~1postgres", "true", "not needed"),
+    (
+        "network",
+        "StatefulSet weather-postgres",
+        "spec/template/metadata/labels/access.weather~1postgres",
+        "true",
+        "not needed",
+    ),
     ("quota", "ResourceQuota weather", "spec/hard/limits.memory", "4Gi", "limits.memory"),
     ("quota", "LimitRange weather", "spec/limits/0/max/cpu", "1", "above the LimitRange"),
     ("images", "Job weather-migrate-", f"{POD}/containers/0/image", "weather-code-location:0.0.9", "the project is"),
     ("images", "Job weather-migrate-", f"{POD}/containers/0/image", "weather-code:0.1.0", "no such image"),
-    ("images", "CronJob weather-backup", f"{CRON_POD}/containers/0/image", "docker.io/library/postgres:latest", "exact"),
-    ("images", "CronJob weather-backup", f"{CRON_POD}/containers/0/image", "docker.io/library/postgres:17.2", "of versions"),
+    (
+        "images",
+        "CronJob weather-backup",
+        f"{CRON_POD}/containers/0/image",
+        "docker.io/library/postgres:latest",
+        "exact",
+    ),
+    (
+        "images",
+        "CronJob weather-backup",
+        f"{CRON_POD}/containers/0/image",
+        "docker.io/library/postgres:17.2",
+        "of versions",
+    ),
 ]
 PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
-    ("services", "Deployment weather-viewers", f"{POD}/containers/0/args/0", "--upstream=http://webserver:3000", "no such"),
+    (
+        "services",
+        "Deployment weather-viewers",
+        f"{POD}/containers/0/args/0",
+        "--upstream=http://webserver:3000",
+        "no such",
+    ),
     ("services", "Cluster weather-postgres", "metadata/name", "postgres", "postgresqlHost"),
     ("services", "Ingress weather", "spec/rules/0/http/paths/0/backend/service/name", "weather", "no Service weather"),
     ("services", "Ingress weather", "spec/rules/0/http/paths/0/backend/service/port/name", "web", "no Service"),
-    ("secrets", "Cluster weather-postgres", "spec/managed/roles/0/passwordSecret/name", "dagster", "not in secrets.yaml"),
+    (
+        "secrets",
+        "Cluster weather-postgres",
+        "spec/managed/roles/0/passwordSecret/name",
+        "dagster",
+        "not in secrets.yaml",
+    ),
     ("secrets", "Ingress weather", "spec/tls/0/secretName", "tls", "not in secrets.yaml"),
     ("images", "Cluster weather-postgres", "spec/imageName", "ghcr.io/cloudnative-pg/postgresql:17.2", "of versions"),
 ]
@@ -189,14 +258,15 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
 def plant(objects: list[Object], kind_and_name: str, path: str, value: Any) -> list[Object]:
     """A copy of ``objects`` with a fault in one of them."""
     faulty = copy.deepcopy(objects)
+    below: Any
     (below,) = [thing for thing in faulty if f"{thing['kind']} {name_of(thing)}" == kind_and_name]
     *above, last = [int(key) if key.isdigit() else key.replace("~1", "/") for key in path.split("/")]
     for key in above:
         below = below[key]
     if value is DROP:
-        del below[last]  # type: ignore[arg-type]
+        del below[last]
     else:
-        below[last] = value  # type: ignore[index]
+        below[last] = value
     return faulty
 
 
@@ -227,13 +297,19 @@ def test_a_secret_that_nothing_makes_is_found(stacks: dict[str, list[Object]]) -
     objects = plant(stacks["production"], "ExternalSecret weather-oauth", "spec/target/name", "oauth")
     assert external_secret_findings(objects, declared_secrets())
     objects = plant(stacks["production"], "ExternalSecret weather-warehouse", "spec/target/template/data/url", DROP)
-    assert external_secret_findings(objects, declared_secrets()) == ["Secret weather-warehouse: url is made by no ExternalSecret"]
+    assert external_secret_findings(objects, declared_secrets()) == [
+        "Secret weather-warehouse: url is made by no ExternalSecret"
+    ]
 
 
 def unused_secrets(objects: list[Object]) -> set[str]:
     """Secrets in the table that nobody reads."""
     # For tools outside of these stacks.
-    return declared_secrets().keys() - {name for _, name, _, _ in secret_references(objects)} - {"weather-warehouse-reader"}
+    return (
+        declared_secrets().keys()
+        - {name for _, name, _, _ in secret_references(objects)}
+        - {"weather-warehouse-reader"}
+    )
 
 
 def test_the_table_names_no_secret_that_nobody_reads(stacks: dict[str, list[Object]]) -> None:

@@ -28,7 +28,9 @@ def test_each_role_opens_its_own_database_and_no_other(postgres: Postgres) -> No
 
 def test_a_wrong_password_is_refused(postgres: Postgres) -> None:
     url = postgres.url("weather_owner", "weather").replace(PASSWORDS["weather_owner"], PASSWORDS["weather_writer"])
-    answer = subprocess.run([BINARIES / "psql", "--command", "select 1", url], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [BINARIES / "psql", "--command", "select 1", url], capture_output=True, text=True, check=False
+    )
     assert "password authentication failed" in answer.stderr
 
 
@@ -45,9 +47,14 @@ def test_a_backup_brings_back_what_was_there(postgres: Postgres, tmp_path: Path)
     left_over = backups / "warehouse-2026-01-01T0237Z.dump.part"
     left_over.write_bytes(b"half")
     assert postgres.sql("weather_owner", "weather", "create schema if not exists probe").returncode == 0
-    assert postgres.sql("weather_owner", "weather", "grant usage, create on schema probe to weather_writer").returncode == 0
+    assert (
+        postgres.sql("weather_owner", "weather", "grant usage, create on schema probe to weather_writer").returncode
+        == 0
+    )
     # dbt's tables belong to the writer; the owner dumps them.
-    made = postgres.sql("weather_writer", "weather", "create table probe.hours as select generate_series(1, 1000) as hour")
+    made = postgres.sql(
+        "weather_writer", "weather", "create table probe.hours as select generate_series(1, 1000) as hour"
+    )
     assert made.returncode == 0, made.stderr
     done = postgres.run(
         script("backup", "weather-backup", "backup.sh"),
@@ -60,8 +67,7 @@ def test_a_backup_brings_back_what_was_there(postgres: Postgres, tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert not left_over.exists()
-    (dump,) = backups.glob("warehouse-*.dump")
-    assert list(backups.glob("dagster-*.dump"))
+    assert [len(list(backups.glob(f"{name}-*.dump"))) for name in ("warehouse", "dagster")] == [1, 1]
     assert postgres.sql("weather_writer", "weather", "drop table probe.hours").returncode == 0
     restored = postgres.run(
         script("backup", "weather-backup", "restore.sh"),

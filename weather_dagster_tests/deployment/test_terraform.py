@@ -17,6 +17,7 @@ import hcl2
 import pytest
 import yaml
 from hcl2 import SerializationOptions
+from helm_python import Chart
 
 from weather_dagster_tests.deployment.guards import secret_references
 from weather_dagster_tests.deployment.rendering import MANIFESTS, PROJECT, VALUES, Object, manifests, stack
@@ -115,13 +116,15 @@ def file_findings(root: Path) -> Findings:
         findings += [
             f"{environment}: {path.relative_to(MANIFESTS)} is in one of the two only" for path in sorted(ours ^ theirs)
         ]
-    targets = set(
-        re.findall(r"^FROM .* AS ([\w-]+)$", (PROJECT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
-    )
-    findings += [
-        f"no target {name} in the Dockerfile" for name in sorted(_literals(cluster["locals"]["images"]) - targets)
-    ]
-    return findings
+    dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^FROM .* AS ([\w-]+)$", dockerfile, re.MULTILINE))
+    wanted = _literals(cluster["locals"]["images"])
+    findings += [f"no target {name} in the Dockerfile" for name in sorted(wanted - targets)]
+    copied = {
+        name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE) for name in line.split()
+    }
+    sources = cluster["locals"]["image_sources"]
+    return findings + [f"a change of {name} builds no image" for name in sorted(copied) if name not in sources]
 
 
 def _literals(expression: str) -> set[str]:
@@ -235,6 +238,13 @@ FAULTS = {
         '["code-location", "ingest"]',
         "no target ingest",
     ),
+    "an image that is not built anew": (
+        "files",
+        "cluster/main.tf",
+        '"requirements-ingest.txt", ',
+        "",
+        "a change of requirements-ingest.txt builds no image",
+    ),
     "another key in a Secret": (
         "secrets",
         "platform/secrets.tf",
@@ -274,10 +284,9 @@ def test_a_planted_fault_is_found(fault: str, tmp_path: Path) -> None:
 
 
 def planted(folder: Path, name: str, before: str, after: str) -> Path:
-    """A copy of terraform/ in which a piece of a file is another, beside the rest of the project."""
-    for path in PROJECT.iterdir():
-        if path.name not in {"terraform", ".git"}:
-            (folder / path.name).symlink_to(path)
+    """A copy of terraform/, with what it reads beside it, in which a piece of a file is another."""
+    shutil.copytree(VALUES, folder / VALUES.name)
+    shutil.copy(PROJECT / "constraints.txt", folder)
     root = folder / "terraform"
     shutil.copytree(TERRAFORM, root, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
     text = (root / name).read_text(encoding="utf-8")
@@ -479,8 +488,7 @@ def test_the_objects_are_those_of_the_kustomization(applied: dict[str, str]) -> 
 
 def rendered_objects(values: list[str]) -> list[Object]:
     """What Helm makes of our chart of plain objects."""
-    helm = pytest.importorskip("helm_python")
-    chart = helm.Chart.load(str(TERRAFORM / "platform" / "objects"))
+    chart = Chart.load(str(TERRAFORM / "platform" / "objects"))
     told = chart.render(yaml.safe_load(values[0]), name="weather-objects", namespace="weather")
     texts = told.values() if isinstance(told, dict) else [told]
     return [each for text in texts for each in yaml.safe_load_all(text) if each]
