@@ -25,6 +25,7 @@ from weather_dagster.errors import HourNotServed, ProviderError, WarehouseError,
 from weather_dagster.hours import HOUR, HourRange, floor_hour, parse_hour, require_in_grid, utc_now
 from weather_dagster.quarantine_command import quarantine
 from weather_dagster.settings import LogFormat, ProviderName, Settings
+from weather_dagster.warehouse_command import warehouse
 
 if TYPE_CHECKING:
     from weather_dagster.datasets import Dataset
@@ -55,6 +56,7 @@ def connect(settings: Settings) -> Iterator["Ask"]:
 app.add_typer(locations_command.create_app(connect), name="locations")
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(alerts, name="alerts")
+app.add_typer(warehouse, name="warehouse")
 app.command()(status_command.status)
 app.command()(status_command.metrics)
 
@@ -248,7 +250,7 @@ def report() -> None:
 @app.command()
 def dev(port: Port = 3000, host: Host = "127.0.0.1") -> None:
     """Open the Dagster UI with daemon: `dagster dev` in the home of the configured provider."""
-    from weather_dagster.automation.local_run import WORKSPACE_FILE, prepare_dagster_home
+    from weather_dagster.automation.instance import WORKSPACE_FILE, prepare_dagster_home
 
     settings = Settings.load()
     prepare_dagster_home(settings)
@@ -349,7 +351,8 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
         HourNotServed: naming what could not be served; what could be is landed and refined all the same.
     """
     with err.status("Loading Dagster, dbt and the project"):
-        from weather_dagster.automation.local_run import prepare_dagster_home, run_hourly_weather
+        from weather_dagster.automation.instance import prepare_dagster_home
+        from weather_dagster.automation.local_run import run_hourly_weather
         from weather_dagster.locations import load_locations, select_locations
         from weather_dagster.weather_api.api import WeatherApi
 
@@ -432,17 +435,16 @@ def print_latest(settings: Settings) -> None:
                 select location_name, local_time, temperature_c, condition_group, wind_speed_ms, wind_compass,
                     precipitation_mm
                 from gold.latest_conditions
-                where list_contains(?, location_id)
-                order by location_name
+                where location_id = any($watched::varchar[])
                 """,
-                [watched],
+                {"watched": watched},
             )
     except WarehouseError as error:
         # The run is done and good; another process has taken the file meanwhile.
         err.print("The latest conditions cannot be shown now:", escape(str(error)), highlight=False, soft_wrap=True)
         return
     table = Table("place", "local time", "°C", "sky", "wind m/s", "rain, snow mm", title="Latest conditions")
-    for name, local_time, temperature, sky, wind, compass, wet in rows:
+    for name, local_time, temperature, sky, wind, compass, wet in sorted(rows, key=lambda row: row[0]):
         table.add_row(
             escape(name),
             f"{local_time:%d %b %H:%M}",

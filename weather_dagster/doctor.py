@@ -170,7 +170,8 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
     if not (settings.dagster_home_path / "history").exists():
         return
     # Here, not above: Dagster takes a second to import, and a new home has nothing of it.
-    from weather_dagster.status import daemon_is_up, recorded_instance
+    from weather_dagster.automation.instance import recorded_instance
+    from weather_dagster.status import daemon_is_up
 
     with recorded_instance(settings) as instance:
         if instance and daemon_is_up(instance, utc_now()):
@@ -203,7 +204,7 @@ def _alert_targets(settings: Settings) -> Finding:
 
 def _provider(provider: Provider, places: tuple[Location, ...]) -> Iterator[Finding]:
     name = provider.name
-    with open_ledger(provider.service) as ledger:
+    with open_ledger(provider.service, read_only=True) as ledger:
         now = utc_now()
         for spent in ledger.spent(now):
             if spent.limit.window is not Window.MINUTE and spent.amount >= ALMOST_SPENT * spent.limit.amount:

@@ -15,6 +15,8 @@ from weather_dagster.locations import DEFAULT_FILE
 RECORDED_LOCATIONS = Path(__file__).parent / "simulator" / "recorded_locations.yaml"
 RECORDED_FIRST_HOUR = datetime(2013, 1, 1, tzinfo=UTC)
 DEFAULT_FIRST_HOUR = datetime(2025, 1, 1, tzinfo=UTC)
+DBT_RUNS = "dbt"
+"""Folder in the home."""
 
 
 class ProviderName(StrEnum):
@@ -37,6 +39,7 @@ class EnvironmentName(StrEnum):
     """The environments, as in WEATHER_ENV."""
 
     LOCAL = "local"
+    CLUSTER = "cluster"
 
 
 class LogFormat(StrEnum):
@@ -68,6 +71,8 @@ class Settings(BaseSettings):
     weather_locations: Path | None = None
     weather_home: Path = Path(".weather")
     weather_duckdb_path: Path | None = None
+    weather_postgres_url: SecretStr | None = None
+    weather_dagster_storage_url: SecretStr | None = None
     weather_start_hour: Annotated[datetime | None, NoDecode] = None
     weather_log_format: LogFormat = LogFormat.TEXT
     weather_alert_urls: SecretStr | None = None
@@ -150,9 +155,9 @@ class Settings(BaseSettings):
         return self.home / "dagster"
 
     @property
-    def alerts_path(self) -> Path:
-        """The alert book, absolute."""
-        return self.home / "alerts.sqlite"
+    def dbt_runs_path(self) -> Path:
+        """Folder of what dbt leaves, a folder a run, absolute."""
+        return self.home / DBT_RUNS
 
     @property
     def report_path(self) -> Path:

@@ -21,7 +21,14 @@ from starlette.types import ASGIApp
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Faults
 from weather_dagster_tests.ports import free_port as free_port
-from weather_dagster_tests.postgres import postgres_server, postgres_store, postgres_url  # noqa: F401 - fixtures
+from weather_dagster_tests.postgres import (  # noqa: F401 - fixtures
+    opened,
+    postgres_server,
+    postgres_store,
+    postgres_url,
+    store,
+)
+from weather_dagster_tests.state import place  # noqa: F401 - a fixture
 
 KEY = "0123456789abcdef0123456789abcdef"
 """A key of OpenWeather's shape that no account has; searched for in whatever a live run writes."""
@@ -44,8 +51,10 @@ def pytest_xdist_setupnodes() -> None:
     """Parse the dbt project before there are workers: two of them would write one manifest at once."""
     # Dagster takes seconds to import, and only this needs it here.
     from weather_dagster.dbt_project import load_dbt_project
+    from weather_dagster.environments import ENVIRONMENTS
 
-    load_dbt_project()
+    for environment in ENVIRONMENTS.values():
+        load_dbt_project(environment.dbt_target)
 
 
 def pytest_configure(config: pytest.Config) -> None:

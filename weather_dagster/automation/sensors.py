@@ -11,8 +11,8 @@ from weather_dagster.alerts.book import open_book
 from weather_dagster.alerts.reports import Report
 from weather_dagster.assets.bronze import bronze_key
 from weather_dagster.automation.healing import BACK_OFF, Healing, Try, find_holes, hours_to_heal, plan_healing
+from weather_dagster.automation.instance import release_dead_runs
 from weather_dagster.automation.jobs import DATA_JOBS, hourly_weather, refresh_models
-from weather_dagster.automation.local_run import release_dead_runs
 from weather_dagster.automation.schedules import HEALING, TRIGGER_TAG
 from weather_dagster.automation.watch import (
     Cursor,
@@ -34,6 +34,7 @@ from weather_dagster.hours import utc_now
 from weather_dagster.locations import load_locations
 from weather_dagster.partitions import hours_of_run, range_tags
 from weather_dagster.settings import Settings
+from weather_dagster.state import alerts_place
 from weather_dagster.weather_api.api import WeatherApi
 
 HEALING_TAG = "weather/healing"
@@ -172,7 +173,7 @@ def alert_sensor() -> dg.SensorDefinition:
         looked, evaluations = look_at_data(instance, settings, now, is_settled=cursor.settled)
         reports += looked
         shown, cursor = news_for_the_ui(evaluations, cursor, now)
-        with open_book(settings.alerts_path) as book:
+        with open_book(alerts_place(settings)) as book:
             book.apply([*reports, *ended_looks(book.alerts(open_only=True), reports, now)], now)
             window = timedelta(minutes=settings.weather_alert_window_minutes)
             routes = [(target.key, target.severity) for target in targets]

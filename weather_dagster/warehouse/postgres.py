@@ -5,11 +5,13 @@ Rows go by binary COPY into temporary tables first. Then one lock of all landing
 one has seen all below it.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
@@ -18,12 +20,14 @@ import pyarrow.compute as pc
 import tenacity
 from pydantic import SecretStr
 
-from weather_dagster.datasets import CONTRACT_VERSION, Dataset, DatasetName, Rejection
+from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Dataset, DatasetName, Rejection
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.warehouse.base import (
+    LOADS_COLUMNS,
     LOCK_TIMEOUT,
+    QUARANTINE_COLUMNS,
     Landed,
     PayloadFields,
     QuarantineKey,
@@ -38,18 +42,27 @@ from weather_dagster.warehouse.schema import migrations, require_current, upgrad
 from weather_dagster.weather_api.ledger import API_CALLS_SCHEMA
 
 MIGRATIONS = migrations("postgres")
+ROLES = Path(__file__).parent / "roles.sql"
 
 BY_MONTH = frozenset({DatasetName.OBSERVATIONS, DatasetName.FORECASTS})
 """Tables with a partition for each month."""
+
+DBT_PATIENCE = timedelta(hours=1)
+"""How long a dbt waits for another, which may be refreshing everything."""
 
 ATTEMPTS = 5
 """How often work is begun that another transaction, or the end of a connection, has undone."""
 
 _LANDING_LOCK = 0x5745_0001
 _MIGRATION_LOCK = 0x5745_0002
+_DBT_LOCK = 0x5745_0003
 """Keys of advisory locks, which are a database's own."""
 
+_JSON_OF = {str(d.name): [c.name for c in d.columns if c.kind == "json"] for d in DATASETS.values()}
+
 T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
 
 
 class PostgresWarehouse(Warehouse):
@@ -119,7 +132,7 @@ class PostgresWarehouse(Warehouse):
                 if not (rows_added or quarantined or settled or places_changed):
                     raise psycopg.Rollback(transaction)
                 cursor.execute(
-                    "insert into bronze.loads values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                    f"insert into bronze.loads ({LOADS_COLUMNS}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
                     [
                         load_id,
                         str(dataset.name),
@@ -258,6 +271,8 @@ class PostgresWarehouse(Warehouse):
         """See ``schema.Migratable``."""
         with self._connection.transaction():
             self._connection.execute("select pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
+            # A new index takes as long as the store is large.
+            self._connection.execute("set local statement_timeout = 0")
             yield
 
     def script(self, sql: str) -> None:
@@ -272,6 +287,46 @@ class PostgresWarehouse(Warehouse):
         """
         # Nothing of it is left when it fails: it may begin again.
         return self._repeating(lambda: upgrade(f"the warehouse {self.address}", self, MIGRATIONS))
+
+    def make_roles(self) -> None:
+        """Make owner, writer and reader, and give each what it needs (``roles.sql``); again, to put it right.
+
+        Raises:
+            WarehouseError: the role that asks may not make roles, or does not own the tables.
+        """
+        self._repeating(lambda: self.script(ROLES.read_text(encoding="utf-8")))
+
+    def take_over(self, tables: Mapping[str, pa.Table], *, after: int) -> None:
+        """Take loads as another store has made them, with their ids, all of them in one transaction.
+
+        Args:
+            tables: by the name of the bronze table.
+            after: the newest load that is there.
+
+        Raises:
+            WarehouseError: another load is there meanwhile.
+        """
+
+        def once() -> None:
+            for dataset in DATASETS.values():
+                self._add_months(dataset, tables[dataset.name])
+            with self._connection.transaction(), self._connection.cursor() as cursor:
+                for name, table in tables.items():
+                    stage(cursor, f"staged_{name}", table, drop=True)
+                cursor.execute("select pg_advisory_xact_lock(%s)", [_LANDING_LOCK])
+                ((newest,),) = cursor.execute("select coalesce(max(load_id), 0) from bronze.loads").fetchall()
+                if newest != after:
+                    raise WarehouseError(
+                        f"{self.address} has load {newest} where load {after} is the newest of the copy: somebody "
+                        "lands there; let the copy be the only one, into an empty database"
+                    )
+                for name, table in tables.items():
+                    names = ", ".join(table.column_names)
+                    values = ", ".join(f"{c}::json" if c in _JSON_OF.get(name, ()) else c for c in table.column_names)
+                    cursor.execute(f"insert into bronze.{name} ({names}) select {values} from staged_{name}")
+
+        # Whether it was committed is told by the next load's number.
+        self._repeating(once, when_lost=False)
 
     def _add_months(self, dataset: Dataset, records: pa.Table) -> None:
         if dataset.name not in BY_MONTH or not records.num_rows:
@@ -311,10 +366,10 @@ class PostgresWarehouse(Warehouse):
         if not rejections:
             return 0
         return self._execute(
-            """
-            insert into bronze.quarantine
+            f"""
+            insert into bronze.quarantine ({QUARANTINE_COLUMNS})
             select dataset, provider, endpoint, location_id, hour_utc, reason, field, message, payload, payload_hash,
-                $contract_version, $now, $run_id, $load_id, null
+                $contract_version, $now, $run_id, $load_id
             from staged_rejections
             on conflict do nothing
             """,
@@ -436,8 +491,7 @@ def _psycopg_form(found: re.Match[str]) -> str:
 class PostgresStore:
     """A Postgres database."""
 
-    url: SecretStr | None
-    """None where the setting is missing, which is told when the store is used."""
+    url: SecretStr
 
     def __str__(self) -> str:
         return str(self.address)
@@ -447,7 +501,7 @@ class PostgresStore:
         """Where it is.
 
         Raises:
-            ConfigurationError: there is no URL, or it cannot be read.
+            ConfigurationError: the URL cannot be read.
         """
         return Address.read(self.url)
 
@@ -478,7 +532,6 @@ class PostgresStore:
         """What dbt's profile reads to find the same database."""
         address = self.address
         told = {
-            "WEATHER_DBT_TARGET": "postgres",
             "WEATHER_POSTGRES_HOST": address.host,
             "WEATHER_POSTGRES_PORT": address.port,
             "WEATHER_POSTGRES_USER": address.user,
@@ -486,6 +539,21 @@ class PostgresStore:
             "DBT_ENV_SECRET_POSTGRES_PASSWORD": address.password,
         }
         return told | ({"WEATHER_POSTGRES_SSLMODE": address.ssl_mode} if address.ssl_mode else {})
+
+    @contextmanager
+    def dbt_turn(self) -> Iterator[None]:
+        """See ``Store.dbt_turn``: a lock that a connection holds, and that ends with it."""
+        with self._connected(read_only=False, patience=LOCK_TIMEOUT) as warehouse:
+            ((is_free,),) = warehouse.query("select pg_try_advisory_lock($lock)", {"lock": _DBT_LOCK})
+            if not is_free:
+                _logger.warning("Waiting: another dbt refines the warehouse %s", self)
+                patience = f"{DBT_PATIENCE.total_seconds():.0f}s"
+                warehouse.query(
+                    "select set_config('lock_timeout', $patience, false), set_config('statement_timeout', '0', false)",
+                    {"patience": patience},
+                )
+                warehouse.query("select pg_advisory_lock($lock)", {"lock": _DBT_LOCK})
+            yield
 
     @contextmanager
     def _connected(self, *, read_only: bool, patience: timedelta) -> Iterator[PostgresWarehouse]:
