@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from weather_dagster.environments import store_of
+from weather_dagster.environments import require_postgres_url, store_of
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import Settings
 
@@ -38,7 +38,7 @@ def roles() -> None:
     """Make the roles owner, writer and reader in Postgres, as an administrator of WEATHER_POSTGRES_URL's database."""
     from weather_dagster.warehouse.postgres import PostgresStore
 
-    store = PostgresStore(Settings.load().weather_postgres_url)
+    store = PostgresStore(require_postgres_url(Settings.load()))
     with store.open() as opened:
         opened.make_roles()
     out.print(
@@ -63,7 +63,7 @@ def copy(
     from weather_dagster.warehouse.postgres import PostgresStore
 
     settings = Settings.load()
-    source, target = DuckDBStore(settings.duckdb_path), PostgresStore(settings.weather_postgres_url)
+    source, target = DuckDBStore(settings.duckdb_path), PostgresStore(require_postgres_url(settings))
     columns = (TextColumn("loads"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         source.open(read_only=True) as here,

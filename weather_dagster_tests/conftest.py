@@ -30,6 +30,7 @@ from weather_dagster_tests.postgres import (  # noqa: F401 - fixtures
     postgres_url,
     store,
 )
+from weather_dagster_tests.state import place  # noqa: F401 - a fixture
 
 KEY = "0123456789abcdef0123456789abcdef"
 """A key of OpenWeather's shape that no account has; searched for in whatever a live run writes."""

@@ -174,5 +174,5 @@ def test_the_job_only_counts_until_it_is_told_otherwise(instance, tmp_path, clea
 def test_runs_that_healing_still_counts_are_not_pruned():
     shortest = LOOK_BACK.days + 1
     assert RetentionConfig(run_days=shortest).run_days == shortest
-    with pytest.raises(ValidationError, match="greater than or equal to"):
+    with pytest.raises(ValidationError, match=f"run_days is {shortest - 1}, and the least is {shortest}: healing"):
         RetentionConfig(run_days=shortest - 1)
