@@ -22,9 +22,11 @@ locals {
   secret_data = {
     weather-postgres = {
       postgres-password = ephemeral.random_password.role["postgres"].result
+      url               = "postgresql://postgres:${ephemeral.random_password.role["postgres"].result}@${local.warehouse_server}"
     }
     dagster-postgresql = {
       postgresql-password = ephemeral.random_password.role["dagster"].result
+      url                 = "postgresql://dagster:${ephemeral.random_password.role["dagster"].result}@weather-postgres:5432/dagster?sslmode=disable"
     }
     weather-warehouse = {
       url = "postgresql://weather_writer:${ephemeral.random_password.role["weather_writer"].result}@${local.warehouse_server}"
