@@ -46,7 +46,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-deps --editable . \
     && /opt/venv/bin/python -c "from weather_dagster import dbt_project, environments; \
         [dbt_project.load_dbt_project(one.dbt_target) for one in environments.ENVIRONMENTS.values()]" \
-    && rm -rf weather_dbt/logs \
+    && rm -rf build weather_dbt/logs \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib weather_dagster
 
 

@@ -74,6 +74,7 @@ def test_the_demo_fills_gold_in_postgres_and_keeps_dagsters_records_there(
     assert result.returncode == 0, result.stderr
     assert "@127.0.0.1" in result.stdout, "it tells where the warehouse is"
     assert hours_in_gold(settings["WEATHER_POSTGRES_URL"]) == DAYS * 24 * PLACES
+    assert list(Path(settings["WEATHER_HOME"]).rglob("*.sqlite")) == [], "a pod's home is its own"
     with instance(settings) as records:
         (run,) = records.get_runs()
         assert run.status is dg.DagsterRunStatus.SUCCESS

@@ -17,6 +17,7 @@ from weather_dagster.cli import app
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import Settings
 from weather_dagster.state import Place, alerts_place, ledger_place
+from weather_dagster.warehouse.postgres import PostgresStore
 from weather_dagster.weather_api.client import Inquiry
 from weather_dagster.weather_api.ledger import open_ledger
 from weather_dagster.weather_api.service import Limit, Service, Window
@@ -174,6 +175,21 @@ def test_a_role_that_may_not_make_the_schema_is_told_so_and_one_that_may_only_re
         with psycopg.connect(postgres_url, autocommit=True) as owner:
             owner.execute("drop owned by state_reader")
             owner.execute("drop role state_reader")
+
+
+def test_the_writer_goes_on_with_what_an_administrator_began(postgres_url: str) -> None:
+    with open_ledger(service(SecretStr(postgres_url), 3)) as ledger:
+        ledger.admit(QUESTION, "r", lambda: NOW)
+    with PostgresStore(SecretStr(postgres_url)).open() as warehouse:
+        warehouse.make_roles()
+    with plain_connection(SecretStr(postgres_url)) as administrator:
+        administrator.execute("alter role weather_writer password 'secret'")
+        administrator.execute("drop table forgotten_calls")
+    place = SecretStr(with_parts(postgres_url, user="weather_writer", password="secret"))
+    with open_ledger(service(place, 3)) as ledger:
+        ledger.admit(QUESTION, "r", lambda: NOW)
+        assert [spent.left for spent in ledger.spent(NOW)] == [1]
+        assert ledger.outcomes() == []
 
 
 def test_a_machine_keeps_its_state_in_the_home_and_pods_share_a_postgres(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ locals {
   )
 
   warehouse_server = "weather-postgres:5432/weather?sslmode=disable"
+  dagster_server   = "weather-postgres:5432/dagster?sslmode=disable"
 
   secret_data = {
     weather-postgres = {
@@ -26,7 +27,7 @@ locals {
     }
     dagster-postgresql = {
       postgresql-password = ephemeral.random_password.role["dagster"].result
-      url                 = "postgresql://dagster:${ephemeral.random_password.role["dagster"].result}@weather-postgres:5432/dagster?sslmode=disable"
+      url                 = "postgresql://dagster:${ephemeral.random_password.role["dagster"].result}@${local.dagster_server}"
     }
     weather-warehouse = {
       url = "postgresql://weather_writer:${ephemeral.random_password.role["weather_writer"].result}@${local.warehouse_server}"

@@ -201,6 +201,27 @@ def python_findings(dockerfile: str, tested: set[str]) -> Findings:
     ]
 
 
+def builder_findings(dockerfile: str, makefile: str, terraform: str) -> Findings:
+    """Builders of other images, and files that are copied, but whose change lets Terraform build nothing anew."""
+    expected = set(images(dockerfile))
+    made = re.search(r"for target in ([\w -]+);", makefile)
+    applied = re.search(r"for target in (\[.*?\])", terraform)
+    watched = terraform.partition("image_sources")[2].partition("sources_sum")[0]
+    return [
+        *([] if made and set(made[1].split()) == expected else [f"Makefile: does not build {sorted(expected)}"]),
+        *(
+            []
+            if applied and set(json.loads(applied[1])) == expected
+            else [f"Terraform: does not build {sorted(expected)}"]
+        ),
+        *(
+            f"Terraform: a change of {source} builds no image"
+            for source in sorted({*context_sources(dockerfile), "Dockerfile", ".dockerignore"})
+            if f'"{source}' not in watched
+        ),
+    ]
+
+
 INGEST_WITH_NOTHING_ELSE = '''
 import importlib.metadata, re, sys
 from importlib.machinery import PathFinder

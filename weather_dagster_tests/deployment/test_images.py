@@ -14,6 +14,8 @@ from weather_dagster_tests.deployment.workflow_guards import pythons_under_test,
 
 DOCKERFILE = guards.DOCKERFILE.read_text()
 DOCKERIGNORE = guards.DOCKERIGNORE.read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+TERRAFORM = (ROOT / "terraform/cluster/main.tf").read_text()
 TESTED = set(pythons_under_test(workflows()))
 
 Guard = Callable[[str], list[str]]
@@ -25,6 +27,7 @@ GUARDS: dict[str, Guard] = {
     "commands": guards.command_line_findings,
     "lock": guards.lock_findings,
     "ingestor": lambda text: guards.ingestor_findings(guards.pip_requirements(text, "build-ingestor")),
+    "builders": lambda text: guards.builder_findings(text, MAKEFILE, TERRAFORM),
     "python": lambda text: guards.python_findings(text, TESTED),
 }
 FAULTS = {
@@ -52,6 +55,9 @@ FAULTS = {
     ),
     "Dagster in the ingestor": ("ingestor", '"psycopg[binary]"', "dagster-postgres", "dagster: in the ingestor"),
     "what nobody asked for": ("ingestor", '"psycopg[binary]"', "boto3", "boto3: not a requirement of setup.py"),
+    "an image that nobody builds": ("builders", "AS ingestor", "AS loader", "Makefile: does not build"),
+    "an image that Terraform lacks": ("builders", "AS ingestor", "AS loader", "Terraform: does not build"),
+    "a file that builds nothing anew": ("builders", "COPY dagster.yaml", "COPY LICENSE", "LICENSE builds no image"),
     "a Python too new": ("python", "python:3.11-", "python:3.14-", "Python 3.14 is not in"),
     "a Python untested": ("python", "python:3.11-", "python:3.12-", "Python 3.12 is not among the tested"),
     "a Python that drifts": ("python", "python:3.11-slim-trixie", "python:slim", "no tag with a version"),

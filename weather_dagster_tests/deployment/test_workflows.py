@@ -13,6 +13,8 @@ from weather_dagster_tests.deployment.project import ROOT
 WORKFLOWS = guards.workflows()
 DEPENDABOT = guards.DEPENDABOT.read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
+VALUES = (ROOT / "helm-values/dagster.yaml").read_text()
+VARIABLES = (ROOT / "terraform/platform/variables.tf").read_text()
 
 Guard = Callable[[guards.Texts, Path], list[str]]
 
@@ -24,6 +26,7 @@ GUARDS: dict[str, Guard] = {
     "paths": lambda texts, _: guards.path_findings(texts, DEPENDABOT),
     "calls": lambda texts, _: guards.call_findings(texts, MAKEFILE),
     "versions": lambda texts, _: guards.version_findings(texts),
+    "cluster": lambda texts, _: guards.cluster_findings(texts["kind.yml"], VALUES, VARIABLES),
 }
 CHECKOUT = "actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2"
 FAULTS = {
@@ -115,6 +118,22 @@ FAULTS = {
     "no such stage": ("calls", "release.yml", "[code-location, ingestor]", "[superset]", "no image superset"),
     "no such build argument": ("calls", "release.yml", "REVISION=", "COMMIT=", "no ARG COMMIT"),
     "a Python of tomorrow": ("versions", "resolve.yml", '"3.11"', '"3.14"', "Python 3.14 is not in"),
+    "a Terraform too old": (
+        "versions",
+        "tests.yml",
+        '"1.11.4"',
+        '"1.9.0"',
+        "Terraform 1.9.0 is not what terraform/ requires",
+    ),
+    "another namespace": (
+        "cluster",
+        "kind.yml",
+        "--namespace weather",
+        "--namespace sunshine",
+        "no namespace sunshine",
+    ),
+    "another Service": ("cluster", "kind.yml", "weather-dagster-webserver", "weather-web", "no service/weather-web"),
+    "another port": ("cluster", "kind.yml", "3000:3000", "3000:80", "with port 80"),
     "tests in the middle": ("versions", "tests.yml", '["3.11", "3.13"]', '["3.12"]', "the ends are ['3.11', '3.13']"),
 }
 

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ def path_findings(texts: Texts, dependabot: str) -> Findings:
         for word in words:
             path = word.removeprefix("-chdir=")
             if re.match(
-                r"(\.github|helm-values|terraform|weather_\w+|setup\.py|constraints\.txt|Dockerfile)(/|$)", path
+                r"(\.github|helm-values|terraform|weather_\w+)/|(constraints\.txt|setup\.py|Dockerfile)$", path
             ):
                 named.append((where, path))
     for update in yaml.safe_load(dependabot)["updates"]:
@@ -242,3 +242,22 @@ def version_findings(texts: Texts) -> Findings:
 def pythons_under_test(texts: Texts) -> list[str]:
     """The Pythons that all tests run on."""
     return yaml.safe_load(texts["tests.yml"])["jobs"]["test"]["strategy"]["matrix"]["python"]  # type: ignore[no-any-return]
+
+
+def cluster_findings(kind: str, values: str, variables: str) -> Findings:
+    """A namespace, Service or port in the kind workflow that the Helm values and Terraform do not make."""
+    webserver = yaml.safe_load(values)["dagsterWebserver"]
+    service = f"service/weather-{webserver.get('nameOverride', 'dagster-webserver')}"
+    namespace = re.search(r'variable "namespace" \{.*?default\s*=\s*"(.*?)"', variables, re.DOTALL)
+    findings = []
+    for _, _, words in commands({"kind.yml": kind}):
+        if words[0] != "kubectl":
+            continue
+        named = dict(pairwise(words))
+        if "--namespace" in named and (namespace is None or named["--namespace"] != namespace[1]):
+            findings.append(f"kind.yml: Terraform makes no namespace {named['--namespace']}")
+        if "port-forward" in named:
+            port = named[named["port-forward"]].rpartition(":")[2]
+            if (named["port-forward"], port) != (service, str(webserver["service"]["port"])):
+                findings.append(f"kind.yml: the chart makes no {named['port-forward']} with port {port}")
+    return findings
