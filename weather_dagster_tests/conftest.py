@@ -22,12 +22,15 @@ from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Faults
 from weather_dagster_tests.ports import free_port as free_port
 from weather_dagster_tests.postgres import (  # noqa: F401 - fixtures
+    bronze,
+    bronze_database,
     opened,
     postgres_server,
     postgres_store,
     postgres_url,
     store,
 )
+from weather_dagster_tests.state import place  # noqa: F401 - a fixture
 
 KEY = "0123456789abcdef0123456789abcdef"
 """A key of OpenWeather's shape that no account has; searched for in whatever a live run writes."""
