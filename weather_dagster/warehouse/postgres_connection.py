@@ -199,7 +199,7 @@ def explain(address: Address, error: psycopg.Error) -> str:
         case psycopg.errors.LockNotAvailable():
             told = f"another process was in the way for too long: {text}; run this again when it is done"
         case psycopg.errors.QueryCanceled():
-            told = f"a statement was cancelled: {text}; it may take {STATEMENT_TIMEOUT.total_seconds():.0f} s"
+            told = f"a statement was cancelled: {text}; it may take {STATEMENT_TIMEOUT.total_seconds():g} s"
         case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName():
             told = f"{text}; `weather backfill` makes bronze and lets dbt make the rest"
         case psycopg.OperationalError() if error.sqlstate is None or is_connection_lost(error):

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from weather_dagster.datasets import OBSERVATIONS
 from weather_dagster.errors import ConfigurationError, WarehouseError
 from weather_dagster.hours import HOUR, HourRange
-from weather_dagster.warehouse import postgres
+from weather_dagster.warehouse import postgres, postgres_connection
 from weather_dagster.warehouse.base import Landed, Store
 from weather_dagster.warehouse.duckdb import DuckDBStore
 from weather_dagster.warehouse.postgres import PostgresStore, PostgresWarehouse
@@ -436,3 +436,25 @@ def test_of_very_many_payloads_a_fair_share_is_looked_at(
     assert 350 < fields.rows < 650
     assert fields.counts["always"] == fields.rows
     assert 0.4 < fields.counts["half"] / fields.rows < 0.6
+
+
+def test_a_statement_that_takes_too_long_is_ended_and_told(
+    postgres_store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_connection, "STATEMENT_TIMEOUT", timedelta(seconds=0.2))
+    with postgres_store.open() as warehouse:
+        with pytest.raises(WarehouseError, match=r"a statement was cancelled: .*statement timeout; it may take 0\.2 s"):
+            warehouse.query("select pg_sleep(5)")
+        assert land(warehouse, ROWS) == Landed(1, 24, 0)
+
+
+def test_an_administrator_who_is_no_superuser_makes_the_roles(own_server: PostgresServer) -> None:
+    with psycopg.connect(own_server.url, autocommit=True) as connection:
+        connection.execute("create role administrator login password 'secret' createrole createdb")
+    server = with_parts(own_server.url, user="administrator", password="secret")
+    with fresh_database(server) as url, store_of(url).open() as warehouse:
+        land(warehouse, ROWS)
+        warehouse.make_roles()
+        owners = "select distinct pg_get_userbyid(relowner) from pg_class where relnamespace = 'bronze'::regnamespace"
+        assert warehouse.query(owners) == [("weather_owner",)]
+        assert land(warehouse, ROWS) == Landed(None, 0, 0)
