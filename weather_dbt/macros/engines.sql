@@ -152,14 +152,3 @@
     {%- set by_day = [{'columns': ['location_id', '(' ~ day ~ ')']}] if day else [] -%}
     {{ return([{'columns': key, 'unique': true}, {'columns': ['load_id']}] + by_day) }}
 {%- endmacro %}
-
-
-{#
-    Hook before a model: lets another dbt run that is at the same model finish first. What this one has read of the
-    watermark is then old, and old enough: it computes some rows once more. DuckDB has one writer anyway.
-#}
-{% macro one_at_a_time() %}{{ return(adapter.dispatch('one_at_a_time')()) }}{% endmacro %}
-
-{% macro default__one_at_a_time() %}{% endmacro %}
-
-{% macro postgres__one_at_a_time() %}select pg_advisory_xact_lock(hashtext('{{ this }}')){% endmacro %}
