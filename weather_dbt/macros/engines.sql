@@ -6,9 +6,10 @@
 {#
     Naive timestamp that clocks in an IANA zone show at an instant; the session's zone has no part in it.
 
-    The rules of the zones are the engine's own: ICU's in DuckDB, tzdata in Postgres. They can differ from
-    each other and from Python's where a law is recent (America/Vancouver from November 2026, say), and what
-    was stored stays as it was. After an update of the engine or its tzdata: dbt build --full-refresh.
+    The rules of the zones are the engine's own: ICU's in DuckDB, in Postgres those that it was built with or the
+    server's tzdata. They can differ from each other and from Python's where a law is recent (America/Vancouver from
+    November 2026, say), and what was stored stays as it was. After an update of the engine or its tzdata:
+    dbt build --full-refresh.
 #}
 {% macro local_time(zone, instant) %}{{ return(adapter.dispatch('local_time')(zone, instant)) }}{% endmacro %}
 
