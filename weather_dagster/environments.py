@@ -52,7 +52,12 @@ def _duckdb_resource(settings: Settings) -> Any:
     return DuckDBWarehouseResource(database=str(settings.duckdb_path))
 
 
-def _postgres(settings: Settings) -> "PostgresStore":
+def postgres_of(settings: Settings) -> "PostgresStore":
+    """The database of WEATHER_POSTGRES_URL, whatever WEATHER_ENV is.
+
+    Raises:
+        ConfigurationError: it is not set, or the packages for it are not installed.
+    """
     try:
         from weather_dagster.warehouse.postgres import PostgresStore
     except ImportError as error:
@@ -74,7 +79,7 @@ SHARED_INSTANCE = {
 
 ENVIRONMENTS: dict[EnvironmentName, Environment] = {
     EnvironmentName.LOCAL: Environment(_duckdb_store, _duckdb_resource, "duckdb"),
-    EnvironmentName.CLUSTER: Environment(_postgres, _shared_resource, "postgres", SHARED_INSTANCE),
+    EnvironmentName.CLUSTER: Environment(postgres_of, _shared_resource, "postgres", SHARED_INSTANCE),
 }
 
 
@@ -97,7 +102,7 @@ def dbt_turn(settings: Settings) -> AbstractContextManager[None]:
 
     A DuckDB file needs no turns: dbt holds it as long as it works.
     """
-    return _postgres(settings).dbt_turn() if environment_of(settings).is_shared else nullcontext()
+    return postgres_of(settings).dbt_turn() if environment_of(settings).is_shared else nullcontext()
 
 
 def require_postgres_url(settings: Settings) -> SecretStr:

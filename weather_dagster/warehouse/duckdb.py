@@ -176,7 +176,8 @@ class DuckDBWarehouse(Warehouse):
         for provider, endpoint, structure, rows in structures:
             fields = found.setdefault(Source(provider, endpoint), PayloadFields())
             fields.rows += rows
-            fields.counts.update(dict.fromkeys(payload_paths(json.loads(structure)), rows))
+            told = json.loads(structure, object_hook=_without_nulls)
+            fields.counts.update(dict.fromkeys(payload_paths(told), rows))
         return found
 
     def _insert_records(
@@ -279,6 +280,11 @@ class DuckDBWarehouse(Warehouse):
         yield
         # Not after a failure: the aborted transaction would refuse it and hide the cause. The roll-back drops it.
         self.connection.unregister(name)
+
+
+def _without_nulls(structure: dict[str, Any]) -> dict[str, Any]:
+    """A level of a payload's structure, in which null stands as the type ``NULL``."""
+    return {name: None if kind == "NULL" else kind for name, kind in structure.items()}
 
 
 _LOCATION_SCHEMA = pa.schema(
