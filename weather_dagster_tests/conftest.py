@@ -20,6 +20,8 @@ from starlette.types import ASGIApp
 
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Faults
+from weather_dagster_tests.ports import free_port as free_port
+from weather_dagster_tests.postgres import postgres_server, postgres_store, postgres_url  # noqa: F401 - fixtures
 
 KEY = "0123456789abcdef0123456789abcdef"
 """A key of OpenWeather's shape that no account has; searched for in whatever a live run writes."""
@@ -86,13 +88,6 @@ def weather(tmp_path: Path) -> Weather:
         )
 
     return run
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from dataclasses import field as dataclass_field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -47,6 +47,27 @@ class QuarantineKey:
     reason: str
     field: str | None
     payload_hash: str
+
+
+_REJECTION_SCHEMA = pa.schema(
+    {
+        **dict.fromkeys(("dataset", "provider", "endpoint", "location_id"), pa.string()),
+        "hour_utc": pa.timestamp("s", "UTC"),
+        **dict.fromkeys(("reason", "field", "message", "payload", "payload_hash"), pa.string()),
+    }
+)
+_QUARANTINE_KEY_SCHEMA = pa.schema([_REJECTION_SCHEMA.field(field.name) for field in fields(QuarantineKey)])
+
+
+def rejection_table(rejections: Sequence[Rejection]) -> pa.Table:
+    """Rejections for a store to compare with what it keeps, each that makes one entry once."""
+    once = {tuple(getattr(r, name) for name in _QUARANTINE_KEY_SCHEMA.names): vars(r) for r in reversed(rejections)}
+    return pa.Table.from_pylist([*once.values()], schema=_REJECTION_SCHEMA)
+
+
+def quarantine_key_table(entries: Sequence[QuarantineKey]) -> pa.Table:
+    """Entries of the quarantine for a store to find."""
+    return pa.Table.from_pylist([vars(e) for e in entries], schema=_QUARANTINE_KEY_SCHEMA)
 
 
 class Source(NamedTuple):

@@ -4,7 +4,6 @@ DuckDB locks its file for a whole process, readers included: open late, close ea
 that another process holds, and never keep a connection across a call to dbt.
 """
 
-import dataclasses
 import json
 import logging
 import re
@@ -19,7 +18,7 @@ import duckdb
 import pyarrow as pa
 import tenacity
 
-from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Column, Dataset, Kind, Rejection
+from weather_dagster.datasets import CONTRACT_VERSION, Dataset, Rejection
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
@@ -31,7 +30,10 @@ from weather_dagster.warehouse.base import (
     Source,
     Warehouse,
     payload_paths,
+    quarantine_key_table,
+    rejection_table,
 )
+from weather_dagster.warehouse.schema import migrations, require_current, upgrade
 from weather_dagster.weather_api.ledger import API_CALLS_SCHEMA
 
 _logger = logging.getLogger(__name__)
@@ -39,80 +41,7 @@ _logger = logging.getLogger(__name__)
 MEMORY_LIMIT = "512MB"
 """What DuckDB may take before it spills to disk, so that landing a month of forecasts fits a small machine."""
 
-SQL_TYPES: dict[Kind, str] = {
-    "text": "varchar",
-    "instant": "timestamptz",
-    "double": "double",
-    "integer": "bigint",
-    "json": "json",
-}
-
-TABLES = """
-create schema if not exists bronze;
-create table if not exists bronze.loads (
-    load_id bigint primary key,
-    dataset varchar not null,
-    provider varchar not null,
-    run_id varchar not null,
-    first_hour_utc timestamptz not null,
-    last_hour_utc timestamptz not null,
-    rows_added bigint not null,
-    quarantined bigint not null,
-    landed_at_utc timestamptz not null
-);
-create table if not exists bronze.locations (
-    location_id varchar primary key,
-    name varchar not null,
-    country varchar,
-    latitude double not null,
-    longitude double not null,
-    time_zone varchar not null,
-    load_id bigint not null
-);
-create table if not exists bronze.quarantine (
-    dataset varchar not null,
-    provider varchar not null,
-    endpoint varchar not null,
-    location_id varchar not null,
-    hour_utc timestamptz not null,
-    reason varchar not null,
-    field varchar,
-    message varchar not null,
-    payload varchar not null,
-    payload_hash varchar not null,
-    contract_version bigint not null,
-    quarantined_at_utc timestamptz not null,
-    run_id varchar not null,
-    load_id bigint not null,
-    resolved_load_id bigint
-);
-create table if not exists bronze.api_calls (
-    call_id varchar primary key,
-    provider varchar not null,
-    product varchar not null,
-    endpoint varchar not null,
-    dataset varchar,
-    location_ids varchar,
-    first_hour_utc timestamptz,
-    last_hour_utc timestamptz,
-    weight double not null,
-    status integer,
-    outcome varchar not null,
-    seconds double not null,
-    asked_at_utc timestamptz not null,
-    run_id varchar not null
-);
-"""
-"""``bronze.quarantine.resolved_load_id``: the landing that settled the entry, null as long as it is open.
-``bronze.api_calls``: the copy of the call ledger; ``location_ids`` comma separated; a call that is for no
-dataset, such as a search for a place, has none, nor hours."""
-
-
-def _table_ddl(dataset: Dataset) -> str:
-    def column_ddl(column: Column) -> str:
-        return f"{column.name} {SQL_TYPES[column.kind]}{'' if column.nullable else ' not null'}"
-
-    return f"create table if not exists bronze.{dataset.name} ({', '.join(map(column_ddl, dataset.columns))});"
+MIGRATIONS = migrations("duckdb")
 
 
 class DuckDBWarehouse(Warehouse):
@@ -121,9 +50,34 @@ class DuckDBWarehouse(Warehouse):
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
 
-    def create_tables(self) -> None:
-        """Make what is missing of the bronze tables."""
-        self.connection.execute(TABLES + "".join(map(_table_ddl, DATASETS.values())))
+    def schema_version(self) -> int:
+        """See ``schema.Migratable``."""
+        if not self.has_bronze("schema_versions"):
+            return 0
+        ((version,),) = self.query("select coalesce(max(version), 0) from bronze.schema_versions")
+        return int(version)
+
+    @contextmanager
+    def migrating(self) -> Iterator[None]:
+        """See ``schema.Migratable``."""
+        self.connection.begin()
+        try:
+            yield
+            self.connection.commit()
+        except BaseException:
+            self.connection.rollback()
+            raise
+
+    def script(self, sql: str) -> None:
+        """See ``schema.Migratable``."""
+        self.connection.execute(sql)
+
+    def has_bronze(self, table: str) -> bool:
+        """Whether there is such a table in bronze."""
+        found = self.query(
+            "select 1 from duckdb_tables() where schema_name = 'bronze' and table_name = $table", {"table": table}
+        )
+        return bool(found)
 
     def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """Rows of one SELECT."""
@@ -259,10 +213,9 @@ class DuckDBWarehouse(Warehouse):
     def _insert_rejections(self, rejections: Sequence[Rejection], run_id: str, load_id: int, now: datetime) -> int:
         if not rejections:
             return 0
-        table = pa.Table.from_pylist([vars(r) for r in rejections], schema=_REJECTION_SCHEMA)
         sql = """
             insert into bronze.quarantine
-            select distinct dataset, provider, endpoint, location_id, hour_utc, reason, field, message,
+            select dataset, provider, endpoint, location_id, hour_utc, reason, field, message,
                 payload, payload_hash, ?::bigint, ?::timestamptz, ?, ?::bigint, null::bigint
             from rejections
             anti join bronze.quarantine as kept
@@ -274,14 +227,13 @@ class DuckDBWarehouse(Warehouse):
                 and kept.field is not distinct from rejections.field
                 and kept.payload_hash = rejections.payload_hash
         """
-        with self.registered("rejections", table):
+        with self.registered("rejections", rejection_table(rejections)):
             ((rows,),) = self.query(sql, [CONTRACT_VERSION, now, run_id, load_id])
         return int(rows)
 
     def _resolve(self, entries: Sequence[QuarantineKey], load_id: int) -> int:
         if not entries:
             return 0
-        table = pa.Table.from_pylist([vars(e) for e in entries], schema=_QUARANTINE_KEY_SCHEMA)
         sql = """
             update bronze.quarantine as kept
             set resolved_load_id = ?::bigint
@@ -295,7 +247,7 @@ class DuckDBWarehouse(Warehouse):
                 and kept.field is not distinct from settled.field
                 and kept.payload_hash = settled.payload_hash
         """
-        with self.registered("settled", table):
+        with self.registered("settled", quarantine_key_table(entries)):
             ((rows,),) = self.query(sql, [load_id])
         return int(rows)
 
@@ -322,16 +274,6 @@ class DuckDBWarehouse(Warehouse):
         self.connection.unregister(name)
 
 
-_REJECTION_SCHEMA = pa.schema(
-    {
-        **dict.fromkeys(("dataset", "provider", "endpoint", "location_id"), pa.string()),
-        "hour_utc": pa.timestamp("s", "UTC"),
-        **dict.fromkeys(("reason", "field", "message", "payload", "payload_hash"), pa.string()),
-    }
-)
-_QUARANTINE_KEY_SCHEMA = pa.schema(
-    [_REJECTION_SCHEMA.field(f.name) for f in dataclasses.fields(QuarantineKey)],
-)
 _LOCATION_SCHEMA = pa.schema(
     {
         **dict.fromkeys(("id", "name", "country"), pa.string()),
@@ -393,9 +335,12 @@ def open_warehouse(
         )
         warehouse = DuckDBWarehouse(connection)
         if not read_only:
-            warehouse.create_tables()
-        elif not warehouse.query("select 1 from duckdb_tables() where schema_name = 'bronze' and table_name = 'loads'"):
+            upgrade(f"the warehouse {path}", warehouse, MIGRATIONS)
+        elif not warehouse.has_bronze("loads"):
             raise WarehouseError(f"{path} has no bronze tables yet; `weather ingest` or `weather backfill` makes them")
+        else:
+            # A file that was made before versions were kept is as the first one makes it.
+            require_current(f"the warehouse {path}", warehouse.schema_version() or 1, MIGRATIONS)
         yield warehouse
     finally:
         connection.close()

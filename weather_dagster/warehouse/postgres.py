@@ -1,0 +1,496 @@
+"""The Postgres warehouse: many writers at once, one transaction per landing.
+
+Rows go by binary COPY into temporary tables first. Then one lock of all landings is taken, and with it the next
+``load_id``; it is held for the upsert and to the commit, so that load ids grow in commit order: a reader who has seen
+one has seen all below it.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import tenacity
+from pydantic import SecretStr
+
+from weather_dagster.datasets import CONTRACT_VERSION, Dataset, DatasetName, Rejection
+from weather_dagster.errors import WarehouseError
+from weather_dagster.hours import HourRange
+from weather_dagster.locations import Location
+from weather_dagster.warehouse.base import (
+    LOCK_TIMEOUT,
+    Landed,
+    PayloadFields,
+    QuarantineKey,
+    Source,
+    Warehouse,
+    quarantine_key_table,
+    rejection_table,
+)
+from weather_dagster.warehouse.postgres_connection import Address, connect, explain, is_connection_lost
+from weather_dagster.warehouse.postgres_copy import stage
+from weather_dagster.warehouse.schema import migrations, require_current, upgrade
+from weather_dagster.weather_api.ledger import API_CALLS_SCHEMA
+
+MIGRATIONS = migrations("postgres")
+
+BY_MONTH = frozenset({DatasetName.OBSERVATIONS, DatasetName.FORECASTS})
+"""Tables with a partition for each month."""
+
+ATTEMPTS = 5
+"""How often work is begun that another transaction, or the end of a connection, has undone."""
+
+_LANDING_LOCK = 0x5745_0001
+_MIGRATION_LOCK = 0x5745_0002
+"""Keys of advisory locks, which are a database's own."""
+
+T = TypeVar("T")
+
+
+class PostgresWarehouse(Warehouse):
+    """A connection to a Postgres database. Get one from ``PostgresStore``."""
+
+    def __init__(self, address: Address, *, read_only: bool, patience: timedelta) -> None:
+        self.address = address
+        self._read_only = read_only
+        self._patience = patience
+        self._connection = self._connect()
+        self._in_work = False
+        self._registered = 0
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """See ``Warehouse.query``."""
+        return self._repeating(lambda: self._execute(sql, parameters).fetchall())
+
+    def query_rows(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[dict[str, Any]]:
+        """See ``Warehouse.query_rows``."""
+
+        def rows() -> list[dict[str, Any]]:
+            cursor = self._execute(sql, parameters)
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+        return self._repeating(rows)
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> int:
+        """See ``Warehouse.execute``."""
+        # Whether it was committed is not known when the connection is lost; doing it twice is the caller's choice.
+        return self._repeating(lambda: self._execute(sql, parameters).rowcount, when_lost=False)
+
+    def land(
+        self,
+        dataset: Dataset,
+        records: pa.Table,
+        rejections: Sequence[Rejection],
+        locations: Sequence[Location],
+        *,
+        provider: str,
+        hours: HourRange,
+        run_id: str,
+        now: datetime,
+        resolved: Sequence[QuarantineKey] = (),
+    ) -> Landed:
+        """See ``Warehouse.land``. What was committed before a connection was lost is found when it is repeated."""
+
+        def once() -> Landed:
+            self._add_months(dataset, records)
+            with self._connection.transaction() as transaction, self._connection.cursor() as cursor:
+                if records.num_rows:
+                    stage(cursor, "staged_records", records, drop=True)
+                if rejections:
+                    stage(cursor, "staged_rejections", rejection_table(rejections), drop=True)
+                if resolved:
+                    stage(cursor, "staged_settled", quarantine_key_table(resolved), drop=True)
+                cursor.execute("select pg_advisory_xact_lock(%s)", [_LANDING_LOCK])
+                ((load_id,),) = cursor.execute("select coalesce(max(load_id), 0) + 1 from bronze.loads").fetchall()
+                rows_added = self._insert_records(dataset, records, run_id, load_id, now)
+                quarantined = self._insert_rejections(rejections, run_id, load_id, now)
+                settled = self._resolve(resolved, load_id)
+                places_changed = self._upsert_locations(locations, load_id)
+                if not (rows_added or quarantined or settled or places_changed):
+                    raise psycopg.Rollback(transaction)
+                cursor.execute(
+                    "insert into bronze.loads values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                    [
+                        load_id,
+                        str(dataset.name),
+                        provider,
+                        run_id,
+                        hours.first,
+                        hours.last,
+                        rows_added,
+                        quarantined,
+                        now,
+                    ],
+                )
+                return Landed(load_id, rows_added, quarantined, settled)
+            return Landed(None, 0, 0)
+
+        return self._repeating(once)
+
+    def record_calls(self, calls: pa.Table) -> int:
+        """See ``Warehouse.record_calls``."""
+        names = ", ".join(API_CALLS_SCHEMA.names)
+
+        def once() -> int:
+            with self.registered("calls", calls):
+                return self.execute(
+                    f"insert into bronze.api_calls ({names}) select {names} from calls on conflict (call_id) do nothing"
+                )
+
+        return self._repeating(once)
+
+    def payload_fields(
+        self, dataset: Dataset, hours: HourRange, source: Source | None = None
+    ) -> dict[Source, PayloadFields]:
+        """See ``Warehouse.payload_fields``."""
+        rows = self.query(
+            f"""
+            with payloads as (
+                select provider, endpoint, row_number() over () as row_index,
+                    case json_typeof(payload) when 'object' then payload end as payload
+                from bronze.{dataset.name}
+                where {dataset.partition_column} between $first and $last
+                    and ($provider::text is null or (provider = $provider and endpoint = $endpoint))
+            ),
+            above as (
+                select payloads.provider, payloads.endpoint, payloads.row_index, field.key as path, field.value
+                from payloads cross join lateral json_each(payloads.payload) as field
+                where json_typeof(field.value) <> 'null'
+            ),
+            below as (
+                select above.provider, above.endpoint, above.row_index, above.path || '.' || field.key as path
+                from above
+                cross join lateral json_array_elements(
+                    case json_typeof(above.value)
+                        when 'array' then above.value
+                        when 'object' then json_build_array(above.value)
+                    end
+                ) as element (value)
+                cross join lateral json_each(
+                    case json_typeof(element.value) when 'object' then element.value end
+                ) as field
+                where json_typeof(field.value) <> 'null'
+            )
+            select provider, endpoint, null as path, count(*) from payloads group by provider, endpoint
+            union all
+            select provider, endpoint, path, count(distinct row_index)
+            from (
+                select provider, endpoint, row_index, path from above
+                union all
+                select provider, endpoint, row_index, path from below
+            ) as paths
+            group by provider, endpoint, path
+            """,
+            {
+                "first": hours.first,
+                "last": hours.last,
+                "provider": source and source.provider,
+                "endpoint": source and source.endpoint,
+            },
+        )
+        found: dict[Source, PayloadFields] = {}
+        for provider, endpoint, path, count in rows:
+            fields = found.setdefault(Source(provider, endpoint), PayloadFields())
+            if path is None:
+                fields.rows = count
+            else:
+                fields.counts[path] = count
+        return found
+
+    @contextmanager
+    def registered(self, name: str, table: pa.Table) -> Iterator[None]:
+        """See ``Warehouse.registered``: a temporary table."""
+
+        @contextmanager
+        def writing() -> Iterator[psycopg.Cursor[Any]]:
+            with self._connection.transaction(), self._connection.cursor() as cursor:
+                # A connection that only reads has temporary tables all the same.
+                cursor.execute("set transaction read write")
+                yield cursor
+
+        def make() -> None:
+            with writing() as cursor:
+                stage(cursor, name, table, drop=False)
+
+        def drop() -> None:
+            with writing() as cursor:
+                cursor.execute(f'drop table "{name}"')
+
+        self._repeating(make)
+        self._registered += 1
+        try:
+            yield
+        finally:
+            self._registered -= 1
+            if not self._connection.closed:
+                self._repeating(drop, when_lost=False)
+
+    def tables(self) -> set[str]:
+        """See ``Warehouse.tables``; partitions are parts of theirs."""
+        rows = self.query(
+            """
+            select nspname || '.' || relname
+            from pg_class inner join pg_namespace on pg_namespace.oid = relnamespace
+            where nspname in ('bronze', 'silver', 'gold') and relkind in ('r', 'p', 'v', 'm') and not relispartition
+            """
+        )
+        return {name for (name,) in rows}
+
+    def schema_version(self) -> int:
+        """See ``schema.Migratable``."""
+        if "bronze.schema_versions" not in self.tables():
+            return 0
+        ((version,),) = self.query("select coalesce(max(version), 0) from bronze.schema_versions")
+        return int(version)
+
+    @contextmanager
+    def migrating(self) -> Iterator[None]:
+        """See ``schema.Migratable``."""
+        with self._connection.transaction():
+            self._connection.execute("select pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
+            yield
+
+    def script(self, sql: str) -> None:
+        """See ``schema.Migratable``."""
+        self._connection.execute(sql)
+
+    def upgrade(self) -> int:
+        """Bring the schema of bronze up to date; how many migrations that took.
+
+        Raises:
+            WarehouseError: the store is newer, or the role may not.
+        """
+        # Nothing of it is left when it fails: it may begin again.
+        return self._repeating(lambda: upgrade(f"the warehouse {self.address}", self, MIGRATIONS))
+
+    def _add_months(self, dataset: Dataset, records: pa.Table) -> None:
+        if dataset.name not in BY_MONTH or not records.num_rows:
+            return
+        months = pc.unique(pc.floor_temporal(records[dataset.partition_column], unit="month")).to_pylist()
+        self._connection.execute(
+            "select bronze.add_month(%s, first_day) from unnest(%s::date[]) as months (first_day)",
+            [str(dataset.name), [month.date() for month in months]],
+        )
+
+    def _insert_records(self, dataset: Dataset, records: pa.Table, run_id: str, load_id: int, now: datetime) -> int:
+        if not records.num_rows:
+            return 0
+        names = ", ".join(c.name for c in dataset.record_columns)
+        values = ", ".join(
+            f"record.{c.name}::json" if c.kind == "json" else f"record.{c.name}" for c in dataset.record_columns
+        )
+        key = ", ".join(dataset.version_key)
+        same = " and ".join(f"kept.{column} = record.{column}" for column in dataset.version_key)
+        return self._execute(
+            f"""
+            insert into bronze.{dataset.name} ({names}, ingested_at_utc, run_id, load_id)
+            select {values}, $now, $run_id, $load_id
+            from (select distinct on ({key}) * from staged_records order by {key}, payload_hash collate "C") as record
+            left join lateral (
+                select kept.payload_hash from bronze.{dataset.name} as kept
+                where {same}
+                order by kept.load_id desc
+                limit 1
+            ) as newest on true
+            where newest.payload_hash is distinct from record.payload_hash
+            """,
+            {"now": now, "run_id": run_id, "load_id": load_id},
+        ).rowcount
+
+    def _insert_rejections(self, rejections: Sequence[Rejection], run_id: str, load_id: int, now: datetime) -> int:
+        if not rejections:
+            return 0
+        return self._execute(
+            """
+            insert into bronze.quarantine
+            select dataset, provider, endpoint, location_id, hour_utc, reason, field, message, payload, payload_hash,
+                $contract_version, $now, $run_id, $load_id, null
+            from staged_rejections
+            on conflict do nothing
+            """,
+            {"contract_version": CONTRACT_VERSION, "now": now, "run_id": run_id, "load_id": load_id},
+        ).rowcount
+
+    def _resolve(self, entries: Sequence[QuarantineKey], load_id: int) -> int:
+        if not entries:
+            return 0
+        return self._execute(
+            """
+            update bronze.quarantine as kept
+            set resolved_load_id = $load_id
+            from staged_settled as settled
+            where kept.resolved_load_id is null
+                and kept.dataset = settled.dataset
+                and kept.provider = settled.provider
+                and kept.location_id = settled.location_id
+                and kept.hour_utc = settled.hour_utc
+                and kept.reason = settled.reason
+                and kept.field is not distinct from settled.field
+                and kept.payload_hash = settled.payload_hash
+            """,
+            {"load_id": load_id},
+        ).rowcount
+
+    def _upsert_locations(self, locations: Sequence[Location], load_id: int) -> int:
+        columns = ("id", "name", "country", "latitude", "longitude", "time_zone")
+        return self._execute(
+            """
+            insert into bronze.locations as kept (location_id, name, country, latitude, longitude, time_zone, load_id)
+            select *, $load_id from unnest(
+                $id::text[], $name::text[], $country::text[], $latitude::float8[], $longitude::float8[],
+                $time_zone::text[]
+            )
+            on conflict (location_id) do update
+            set name = excluded.name, country = excluded.country, latitude = excluded.latitude,
+                longitude = excluded.longitude, time_zone = excluded.time_zone, load_id = excluded.load_id
+            where (kept.name, kept.country, kept.latitude, kept.longitude, kept.time_zone) is distinct from
+                (excluded.name, excluded.country, excluded.latitude, excluded.longitude, excluded.time_zone)
+            """,
+            {"load_id": load_id, **{name: [getattr(place, name) for place in locations] for name in columns}},
+        ).rowcount
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return connect(self.address, read_only=self._read_only, patience=self._patience)
+
+    def _execute(
+        self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
+        if isinstance(parameters, Mapping):
+            sql = _NAMED.sub(_psycopg_form, sql)
+        return self._connection.execute(sql, parameters or None)
+
+    def _repeating(self, work: Callable[[], T], *, when_lost: bool = True) -> T:
+        """Do what can be done again after it failed: a deadlock and a lost connection have undone it.
+
+        Args:
+            when_lost: whether it may be done again even if it was committed before the connection was lost.
+
+        Raises:
+            WarehouseError: of the outermost work, for any error of the server.
+        """
+        if self._in_work:
+            return work()
+
+        def again(error: BaseException) -> bool:
+            if is_connection_lost(error):
+                # Temporary tables were lost too.
+                return when_lost and not self._registered
+            return isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected)
+
+        def prepare(_: tenacity.RetryCallState) -> None:
+            if self._connection.closed:
+                self._connection = self._connect()
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(again),
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.05, max=1, jitter=0.1),
+            before_sleep=prepare,
+            reraise=True,
+        )
+        self._in_work = True
+        try:
+            return retrying(work)
+        except psycopg.Error as error:
+            raise WarehouseError(self._explain(error)) from error
+        finally:
+            self._in_work = False
+
+    def _explain(self, error: psycopg.Error) -> str:
+        told = explain(self.address, error)
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            holders = self._connection.execute(
+                """
+                select application_name || ' (PID ' || pid || ')' from pg_stat_activity
+                where pid in (
+                    select pid from pg_locks where locktype = 'advisory' and granted and objid in (%s, %s)
+                ) and datname = current_database()
+                """,
+                [_LANDING_LOCK, _MIGRATION_LOCK],
+            ).fetchall()
+            told += "".join(f"; {holder} is landing or upgrading" for (holder,) in holders)
+        return told
+
+
+_NAMED = re.compile(r"('(?:[^']|'')*')|\$([A-Za-z_]\w*)|%")
+
+
+def _psycopg_form(found: re.Match[str]) -> str:
+    text, name = found.groups()
+    if name:
+        return f"%({name})s"
+    return (text or "%").replace("%", "%%")
+
+
+@dataclass(frozen=True)
+class PostgresStore:
+    """A Postgres database."""
+
+    url: SecretStr | None
+    """None where the setting is missing, which is told when the store is used."""
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    @property
+    def address(self) -> Address:
+        """Where it is.
+
+        Raises:
+            ConfigurationError: there is no URL, or it cannot be read.
+        """
+        return Address.read(self.url)
+
+    def exists(self) -> bool:
+        """Whether there are bronze tables.
+
+        Raises:
+            WarehouseError: the server cannot be reached.
+        """
+        with self._connected(read_only=True, patience=LOCK_TIMEOUT) as warehouse:
+            return warehouse.schema_version() > 0
+
+    @contextmanager
+    def open(self, *, read_only: bool = False, patience: timedelta = LOCK_TIMEOUT) -> Iterator[PostgresWarehouse]:
+        """See ``Store.open``."""
+        with self._connected(read_only=read_only, patience=patience) as warehouse:
+            if not read_only:
+                warehouse.upgrade()
+            elif not (version := warehouse.schema_version()):
+                raise WarehouseError(
+                    f"the warehouse {self} has no bronze tables yet; `weather ingest` or `weather backfill` makes them"
+                )
+            else:
+                require_current(f"the warehouse {self}", version, MIGRATIONS)
+            yield warehouse
+
+    def dbt_environment(self) -> dict[str, str]:
+        """What dbt's profile reads to find the same database."""
+        address = self.address
+        told = {
+            "WEATHER_DBT_TARGET": "postgres",
+            "WEATHER_POSTGRES_HOST": address.host,
+            "WEATHER_POSTGRES_PORT": address.port,
+            "WEATHER_POSTGRES_USER": address.user,
+            "WEATHER_POSTGRES_DATABASE": address.database,
+            "DBT_ENV_SECRET_POSTGRES_PASSWORD": address.password,
+        }
+        return told | ({"WEATHER_POSTGRES_SSLMODE": address.ssl_mode} if address.ssl_mode else {})
+
+    @contextmanager
+    def _connected(self, *, read_only: bool, patience: timedelta) -> Iterator[PostgresWarehouse]:
+        warehouse = PostgresWarehouse(self.address, read_only=read_only, patience=patience)
+        try:
+            yield warehouse
+        finally:
+            warehouse.close()
