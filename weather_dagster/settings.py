@@ -68,6 +68,12 @@ class Settings(BaseSettings):
     weather_locations: Path | None = None
     weather_home: Path = Path(".weather")
     weather_duckdb_path: Path | None = None
+    databricks_host: str | None = None
+    databricks_http_path: str | None = None
+    databricks_catalog: str = "weather"
+    databricks_token: SecretStr | None = None
+    databricks_client_id: str | None = None
+    databricks_client_secret: SecretStr | None = None
     weather_start_hour: Annotated[datetime | None, NoDecode] = None
     weather_log_format: LogFormat = LogFormat.TEXT
     weather_alert_urls: SecretStr | None = None

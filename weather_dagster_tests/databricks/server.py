@@ -1,7 +1,8 @@
 """The stand-in itself, a process: ``python server.py FOLDER TOKEN``. It prints its port and serves until it is killed.
 
 Thrift calls go to ``Service``, statements on to ``Lakehouse``, which answers itself what Sail does not know: the
-information schema, volumes, ``describe ... as json`` and a few settings. All else runs for real, one statement at a time.
+information schema, volumes, ``describe ... as json`` and a few settings; it leaves ``cluster by`` out. All else runs
+for real, one statement at a time.
 Sessions share one Sail session, because its catalogs are a session's own; temporary views are therefore shared too.
 
 Loopback only. Faults are set by ``POST /faults``, see ``Faults``.
@@ -35,9 +36,9 @@ PROTOCOL = t.TProtocolVersion.SPARK_CLI_SERVICE_PROTOCOL_V7
 SUCCESS = t.TStatus(statusCode=t.TStatusCode.SUCCESS_STATUS)
 TYPES = {"INT": "int", "BIGINT": "bigint", "DOUBLE": "double", "STRING": "string", "BOOLEAN": "boolean", "DATE": "date",
          "TIMESTAMP": "timestamp", "TIMESTAMP_NTZ": "timestamp_ntz", "VOID": "string"}  # fmt: skip
-STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.S)
+STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 VOLUME = re.compile(r"/Volumes/(\w+)/(\w+)/(\w+)/([\w.-]+)")
-COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.S)
+COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
 TABLES_VIEW = "information_schema_tables"
 NOTHING_VIEWS = {
     "views": "table_catalog, table_schema, table_name, view_definition",
@@ -67,9 +68,24 @@ class Faults:
     """So many requests are answered by 503: the warehouse starts."""
     is_token_expired: bool = False
     stalled: str | None = None
-    """Statements that match this are not run, and their callers wait; other sessions go on."""
+    """Statements that match this wait as long as it is set; other sessions go on."""
+    is_stalling: bool = False
+    """Whether one waits."""
     failing: dict[str, str] = field(default_factory=dict)
     """The next statement that matches a key fails with that message, once."""
+
+    def stall(self, statement: str) -> None:
+        """Keep it waiting if it is to wait."""
+        while self.stalled and re.search(self.stalled, statement, re.IGNORECASE | re.DOTALL):
+            self.is_stalling = True
+            time.sleep(0.02)
+        self.is_stalling = False
+
+    def strike(self, statement: str) -> None:
+        """Fail it if it is to fail."""
+        for pattern in list(self.failing):
+            if re.search(pattern, statement, re.IGNORECASE | re.DOTALL):
+                raise Refused(self.failing.pop(pattern))
 
 
 class Refused(Exception):
@@ -116,9 +132,7 @@ class Lakehouse:
         began = time.monotonic()
         outcome = {}
         try:
-            for pattern in list(faults.failing):
-                if re.search(pattern, statement, re.I | re.S):
-                    raise Refused(faults.failing.pop(pattern))
+            faults.strike(statement)
             with self._lock:
                 return self._answer(statement, catalog)
         except Exception as error:
@@ -146,15 +160,27 @@ class Lakehouse:
             return pa.table({"key": [" ".join(words[1:])], "value": [""]})
         if words[:2] == ["show", "tblproperties"]:
             return pa.table({"key": ["delta.minReaderVersion"], "value": ["1"]})
+        if words[:2] == ["create", "table"]:
+            sql = re.sub(r"\bcluster by \([^)]*\)", "", sql)
         self._spark.catalog.setCurrentCatalog(catalog)
         if words[:2] == ["describe", "table"] and words[-2:] == ["as", "json"]:
             return self._describe_as_json(sql)
         if "information_schema" in sql.lower():
             sql = self._with_information_schema(sql, catalog)
-        answer = self._sail(VOLUME.sub(lambda path: str(self.volumes.joinpath(*path.groups())), sql))
+        sql = VOLUME.sub(lambda path: str(self.volumes.joinpath(*path.groups())), sql)
+        if words[:2] == ["merge", "into"] and sql.lower().endswith("when matched then delete"):
+            return self._delete_by_merge(sql)
+        answer = self._sail(sql)
         if words[0] in ("insert", "update", "delete", "merge") and answer.column_names == ["count"]:
             answer = answer.rename_columns(["num_affected_rows"])
         return answer
+
+    def _delete_by_merge(self, sql: str) -> pa.Table:
+        """Sail deletes the rows, and says that it were none."""
+        count = f"select count(*) from {sql.split()[2]}"
+        before = self._sail(count)[0][0].as_py()
+        self._sail(sql)
+        return pa.table({"num_affected_rows": [before - self._sail(count)[0][0].as_py()]})
 
     def _describe_as_json(self, sql: str) -> pa.Table:
         name = re.sub(r"(?is)^\s*describe\s+table\s+extended\s+(.*?)\s+as\s+json\s*$", r"\1", sql)
@@ -171,7 +197,7 @@ class Lakehouse:
 
     def _with_information_schema(self, sql: str, catalog: str) -> str:
         """The same query on views that say what the information schema would."""
-        reference = re.compile(r"(?:[\w`]+\.)?`?information_schema`?\.`?(\w+)`?", re.I)
+        reference = re.compile(r"(?:[\w`]+\.)?`?information_schema`?\.`?(\w+)`?", re.IGNORECASE)
         for name in {match[1].lower() for match in reference.finditer(sql)}:
             if name == "tables":
                 self._list_tables()
@@ -243,10 +269,10 @@ class Service(TCLIService.Iface):
     def ExecuteStatement(self, request: t.TExecuteStatementReq) -> t.TExecuteStatementResp:  # noqa: N802
         """Run it to its end."""
         catalog = self._catalogs[request.sessionHandle.sessionId.guid]
-        while self._faults.stalled and re.search(self._faults.stalled, request.statement, re.I | re.S):
-            time.sleep(0.05)
+        statement = _bound(request.statement, request.parameters or [])
+        self._faults.stall(statement)
         operation, results = self._directly(
-            lambda: self._lakehouse.run(_bound(request.statement, request.parameters or []), catalog, self._faults),
+            lambda: self._lakehouse.run(statement, catalog, self._faults),
             transfer=self._transfer(request.statement),
         )
         return t.TExecuteStatementResp(status=SUCCESS, operationHandle=operation, directResults=results)
@@ -275,12 +301,12 @@ class Service(TCLIService.Iface):
 
     def _transfer(self, statement: str) -> pa.Table | None:
         """What a client is told to do for a PUT or REMOVE of a file in a volume."""
-        match = re.match(r"\s*(put|remove)\b", statement, re.I)
+        match = re.match(r"\s*(put|remove)\b", statement, re.IGNORECASE)
         if not match:
             return None
         path = VOLUME.search(statement)
         assert path, statement
-        local = re.match(r"\s*put\s+'([^']*)'", statement, re.I)
+        local = re.match(r"\s*put\s+'([^']*)'", statement, re.IGNORECASE)
         return pa.table(
             {
                 "operation": [match[1].upper()],
@@ -372,7 +398,7 @@ def _bound(statement: str, parameters: list[t.TSparkParameter]) -> str:
         return literals[match["name"]] if match["name"] else next(ordered)
 
     marker = rf"(?P<string>{STRING.pattern})|(?<!:):(?P<name>[A-Za-z_]\w*)|\?"
-    return re.sub(marker, bind, statement, flags=re.S)
+    return re.sub(marker, bind, statement, flags=re.DOTALL)
 
 
 def _literal(parameter: t.TSparkParameter) -> str:
@@ -395,13 +421,19 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nothing on standard error."""
 
-    def do_GET(self) -> None:  # noqa: N802
-        """Where the OAuth endpoints are; an SDK that is not told asks for minutes."""
-        base = f"http://{self.headers['Host']}/oidc/v1"
-        known = {"token_endpoint": f"{base}/token", "authorization_endpoint": f"{base}/authorize"}
-        self._answer(200, json.dumps(known if "oauth" in self.path else {}).encode())
+    def do_GET(self) -> None:
+        """The faults, or where the OAuth endpoints are; an SDK that is not told asks for minutes."""
+        if self.path == "/faults":
+            self._answer(200, json.dumps(vars(self.faults)).encode())
+            return
+        here = f"http://{self.headers['Host']}/oidc"
+        if self.path.endswith("databricks-config"):
+            told = {"oidc_endpoint": here}
+        else:
+            told = {"token_endpoint": f"{here}/v1/token", "authorization_endpoint": f"{here}/v1/authorize"}
+        self._answer(200, json.dumps(told).encode())
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Thrift, a token for the service principal, or faults."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         path = urlparse(self.path).path
@@ -419,14 +451,14 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._call(body)
 
-    def do_PUT(self) -> None:  # noqa: N802
+    def do_PUT(self) -> None:
         """A file for a volume."""
         file = self._file()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
         self._answer(201, b"")
 
-    def do_DELETE(self) -> None:  # noqa: N802
+    def do_DELETE(self) -> None:
         """A file of a volume is not needed any more."""
         self._file().unlink(missing_ok=True)
         self._answer(200, b"")
@@ -439,7 +471,10 @@ class Handler(BaseHTTPRequestHandler):
         basic = base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode()
         given = tuple(basic.split(":", 1)) if basic else (asked["client_id"][0], asked["client_secret"][0])
         if given != CLIENT:
-            self._answer(401, json.dumps({"error": "invalid_client", "error_description": "Client authentication failed"}).encode())
+            self._answer(
+                401,
+                json.dumps({"error": "invalid_client", "error_description": "Client authentication failed"}).encode(),
+            )
             return
         told = {"access_token": self.token, "token_type": "Bearer", "expires_in": 3600}
         self._answer(200, json.dumps(told).encode())
@@ -478,7 +513,7 @@ def main(folder: Path, token: str) -> None:
     url = f"http://127.0.0.1:{server.server_address[1]}"
     Handler.lakehouse, Handler.faults, Handler.token = lakehouse, faults, token
     Handler.processor = TCLIService.Processor(Service(lakehouse, faults, lambda: url))
-    print(server.server_address[1], flush=True)
+    print(server.server_address[1], flush=True)  # noqa: T201
     server.serve_forever()
 
 

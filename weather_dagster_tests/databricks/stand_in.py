@@ -4,7 +4,7 @@ import json
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,14 @@ class StandIn:
     def fail(self, **faults: Any) -> None:
         """Set faults; see ``server.Faults``."""
         self._post("faults", faults)
+
+    def await_stall(self, has_ended: Callable[[], Any]) -> None:
+        """Until a statement waits, because it was told to; whoever sends it must not have ended before."""
+        is_stalling = False
+        while not is_stalling:
+            assert not has_ended(), "it has ended without such a statement"
+            with urllib.request.urlopen(f"{self.url}/faults", timeout=60) as told:  # noqa: S310
+                is_stalling = json.load(told)["is_stalling"]
 
     def statements(self) -> list[dict[str, Any]]:
         """What was run since the last reset: ``sql``, ``ms`` and, where it failed, ``error``."""

@@ -20,8 +20,8 @@ from weather_dagster.datasets import (
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location, load_locations
-from weather_dagster.warehouse.base import Landed, QuarantineKey, Source
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.warehouse.base import Landed, QuarantineKey, Source, Warehouse
+from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster.weather_api.ledger import API_CALLS_SCHEMA
 from weather_dagster_tests.records import to_arrow
 
@@ -41,7 +41,7 @@ def observation(
 
 
 def land(
-    store: DuckDBWarehouse,
+    store: Warehouse,
     rows: list[tuple[object, ...]],
     *,
     dataset: Dataset = OBSERVATIONS,
@@ -49,6 +49,7 @@ def land(
     places: tuple[Location, ...] = PLACES,
     hours: HourRange = DAY,
     resolved: tuple[QuarantineKey, ...] = (),
+    run_id: str = "r",
 ) -> Landed:
     return store.land(
         dataset,
@@ -57,7 +58,7 @@ def land(
         places,
         provider="simulator",
         hours=hours,
-        run_id="r",
+        run_id=run_id,
         now=START,
         resolved=resolved,
     )
