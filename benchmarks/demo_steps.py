@@ -5,7 +5,7 @@ import json
 import dagster as dg
 from dagster import DagsterEventType
 
-from weather_dagster.automation.local_run import prepare_dagster_home
+from weather_dagster.automation.instance import prepare_dagster_home
 from weather_dagster.settings import Settings
 
 prepare_dagster_home(Settings.load())

@@ -17,6 +17,7 @@ import duckdb
 from pydantic import BaseModel, ValidationError
 
 from weather_dagster.errors import ConfigurationError, WarehouseError
+from weather_dagster.settings import DBT_RUNS
 from weather_dagster.warehouse.duckdb import open_warehouse
 
 MANIFEST = "manifest.json"
@@ -114,8 +115,12 @@ def _read_manifest(source: Path) -> Manifest:
 
 
 def _files_of(home: Path, warehouse: Path) -> Iterator[Path]:
-    """The home's files but the warehouse; Dagster's runs before their events, which tell the partitions' state."""
-    files = (path for path in home.rglob("*") if path.is_file() and path != warehouse)
+    """The home's files but the warehouse and what dbt left.
+
+    Dagster's runs come before their events, which tell the partitions' state.
+    """
+    left_out = {warehouse, home / DBT_RUNS}
+    files = (path for path in home.rglob("*") if path.is_file() and left_out.isdisjoint((path, *path.parents)))
     kept = [path for path in files if not path.name.endswith(PASSING)]
     yield from sorted(kept, key=lambda path: (path.name != "runs.db", path))
 

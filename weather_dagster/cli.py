@@ -248,7 +248,7 @@ def report() -> None:
 @app.command()
 def dev(port: Port = 3000, host: Host = "127.0.0.1") -> None:
     """Open the Dagster UI with daemon: `dagster dev` in the home of the configured provider."""
-    from weather_dagster.automation.local_run import WORKSPACE_FILE, prepare_dagster_home
+    from weather_dagster.automation.instance import WORKSPACE_FILE, prepare_dagster_home
 
     settings = Settings.load()
     prepare_dagster_home(settings)
@@ -349,7 +349,8 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
         HourNotServed: naming what could not be served; what could be is landed and refined all the same.
     """
     with err.status("Loading Dagster, dbt and the project"):
-        from weather_dagster.automation.local_run import prepare_dagster_home, run_hourly_weather
+        from weather_dagster.automation.instance import prepare_dagster_home
+        from weather_dagster.automation.local_run import run_hourly_weather
         from weather_dagster.locations import load_locations, select_locations
         from weather_dagster.weather_api.api import WeatherApi
 
@@ -432,17 +433,16 @@ def print_latest(settings: Settings) -> None:
                 select location_name, local_time, temperature_c, condition_group, wind_speed_ms, wind_compass,
                     precipitation_mm
                 from gold.latest_conditions
-                where list_contains(?, location_id)
-                order by location_name
+                where location_id = any($watched::varchar[])
                 """,
-                [watched],
+                {"watched": watched},
             )
     except WarehouseError as error:
         # The run is done and good; another process has taken the file meanwhile.
         err.print("The latest conditions cannot be shown now:", escape(str(error)), highlight=False, soft_wrap=True)
         return
     table = Table("place", "local time", "°C", "sky", "wind m/s", "rain, snow mm", title="Latest conditions")
-    for name, local_time, temperature, sky, wind, compass, wet in rows:
+    for name, local_time, temperature, sky, wind, compass, wet in sorted(rows, key=lambda row: row[0]):
         table.add_row(
             escape(name),
             f"{local_time:%d %b %H:%M}",

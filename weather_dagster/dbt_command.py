@@ -6,6 +6,7 @@ package index for newer releases, which takes longer than the build itself.
 
 import os
 import sys
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,22 +19,29 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"Core:\n  - installed: {version('dbt-core')}\n")
         return
-    from weather_dagster.environments import store_of, tell_dbt
+    from weather_dagster.environments import environment_of
     from weather_dagster.errors import WeatherError
     from weather_dagster.settings import Settings
 
     os.environ.setdefault("DBT_PROJECT_DIR", str(DBT_DIR))
     os.environ.setdefault("DBT_PROFILES_DIR", str(DBT_DIR))
-    try:
-        store = store_of(Settings.load())
-        tell_dbt(store)
-        if READS_WAREHOUSE & set(sys.argv[1:]) and "DAGSTER_DBT_CLI" not in os.environ:
-            # Waits for a file that is locked, names its holder, and makes bronze where there is none yet.
-            # Under Dagster the asset has done so already.
-            with store.open():
-                pass
-    except WeatherError as error:
-        sys.exit(f"weather-dbt: {error}")
-    from dbt.cli.main import cli
+    with ExitStack() as stack:
+        try:
+            settings = Settings.load()
+            environment = environment_of(settings)
+            os.environ["WEATHER_DBT_TARGET"] = environment.dbt_target
+            os.environ.setdefault("DBT_TARGET_PATH", str(DBT_DIR / "target" / environment.dbt_target))
+            if READS_WAREHOUSE & set(sys.argv[1:]):
+                store = environment.store(settings)
+                os.environ.update(store.dbt_environment())
+                if "DAGSTER_DBT_CLI" not in os.environ:
+                    # Waits for a file that is locked, names its holder, and makes bronze where there is none yet.
+                    # Under Dagster the asset has done so already.
+                    with store.open():
+                        pass
+                stack.enter_context(store.dbt_turn())
+        except WeatherError as error:
+            sys.exit(f"weather-dbt: {error}")
+        from dbt.cli.main import cli
 
-    cli()
+        cli()

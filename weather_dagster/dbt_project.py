@@ -21,16 +21,24 @@ def dbt_executable() -> str:
     return found
 
 
-def load_dbt_project() -> DbtProject:
-    """The project with a current manifest.
+def load_dbt_project(target: str) -> DbtProject:
+    """The project with a current manifest of a target of its profile; no store is asked.
 
     Raises:
         WarehouseError: dbt could not parse the project; its own message is in the text.
     """
-    project = DbtProject(project_dir=DBT_DIR, profiles_dir=DBT_DIR)
+    project = DbtProject(project_dir=DBT_DIR, profiles_dir=DBT_DIR, target_path=Path("target", target))
     if not _is_current(project.manifest_path):
         parsed = subprocess.run(
-            [dbt_executable(), "parse", "--quiet"],
+            [
+                dbt_executable(),
+                "parse",
+                "--quiet",
+                "--target",
+                target,
+                "--target-path",
+                str(project.manifest_path.parent),
+            ],
             capture_output=True,
             text=True,
             check=False,

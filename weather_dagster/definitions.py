@@ -16,6 +16,7 @@ from weather_dagster.automation.schedules import hourly_schedule
 from weather_dagster.automation.sensors import alert_sensor, healing_sensor, refresh_sensor
 from weather_dagster.checks.definitions import asset_checks
 from weather_dagster.dbt_project import load_dbt_project
+from weather_dagster.environments import environment_of
 from weather_dagster.partitions import hourly_grid
 from weather_dagster.resources import resources_for
 from weather_dagster.settings import LogFormat, ProviderName, Settings
@@ -25,7 +26,7 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
     """The code location for ``settings``; ``overrides`` replace resources by name."""
     # `backfill_policy` is beta in Dagster 1.13 and warns at each load.
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    project = load_dbt_project()
+    project = load_dbt_project(environment_of(settings).dbt_target)
     grid = hourly_grid(settings.start_hour)
     downstream = [quarantine, dbt_model_assets(project), weather_report]
     # The hours of a recording are of the past: none is missing, none is running.

@@ -170,7 +170,8 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
     if not (settings.dagster_home_path / "history").exists():
         return
     # Here, not above: Dagster takes a second to import, and a new home has nothing of it.
-    from weather_dagster.status import daemon_is_up, recorded_instance
+    from weather_dagster.automation.instance import recorded_instance
+    from weather_dagster.status import daemon_is_up
 
     with recorded_instance(settings) as instance:
         if instance and daemon_is_up(instance, utc_now()):

@@ -4,12 +4,18 @@ Nothing heavy is imported before an entry is used: `weather ingest` runs without
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import SecretStr
+
+from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import EnvironmentName, Settings
 from weather_dagster.warehouse.base import Store
+
+STORAGE_URL = "WEATHER_DAGSTER_STORAGE_URL"
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Environment:
     """The same as a Dagster resource, a ``WarehouseResource``. Made without its secrets and without a network."""
     dbt_target: str
     instance: Mapping[str, Any] = field(default_factory=dict)
-    """What differs from ``dagster.yaml`` for `weather` commands; pods have their instance from the Helm values."""
+    """Sections in place of those of ``dagster.yaml``, for `weather` commands; pods have theirs from the Helm values."""
 
 
 def _duckdb_store(settings: Settings) -> Store:
@@ -37,16 +43,78 @@ def _duckdb_resource(settings: Settings) -> Any:
     return DuckDBWarehouseResource(database=str(settings.duckdb_path))
 
 
+def _postgres_store(settings: Settings) -> Store:
+    try:
+        from weather_dagster.warehouse.postgres import PostgresStore
+    except ImportError as error:
+        raise ConfigurationError(f"{error}; `pip install -e '.[cluster]'` brings what Postgres needs") from None
+    return PostgresStore(require_postgres_url(settings))
+
+
+def _postgres_resource(settings: Settings) -> Any:
+    from weather_dagster.resources import PostgresWarehouseResource
+
+    return PostgresWarehouseResource()
+
+
+SHARED_INSTANCE = {
+    "storage": {"postgres": {"postgres_url": {"env": STORAGE_URL}}},
+    "concurrency": {"pools": {"default_limit": 8, "granularity": "op"}, "runs": {"max_concurrent_runs": 8}},
+}
+"""Records in Postgres, and as many runs at once as the server has room for."""
+
 ENVIRONMENTS: dict[EnvironmentName, Environment] = {
     EnvironmentName.LOCAL: Environment(_duckdb_store, _duckdb_resource, "duckdb"),
+    EnvironmentName.CLUSTER: Environment(_postgres_store, _postgres_resource, "postgres", SHARED_INSTANCE),
 }
 
 
+def environment_of(settings: Settings) -> Environment:
+    """What WEATHER_ENV stands for."""
+    return ENVIRONMENTS[settings.weather_env]
+
+
 def store_of(settings: Settings) -> Store:
-    """The warehouse that WEATHER_ENV names."""
-    return ENVIRONMENTS[settings.weather_env].store(settings)
+    """Its warehouse.
+
+    Raises:
+        ConfigurationError: a setting that it needs is missing.
+    """
+    return environment_of(settings).store(settings)
 
 
-def tell_dbt(store: Store) -> None:
-    """Let a dbt of this process, or one that it starts, find the store."""
-    os.environ.update(store.dbt_environment())
+def require_postgres_url(settings: Settings) -> SecretStr:
+    """WEATHER_POSTGRES_URL.
+
+    Raises:
+        ConfigurationError: it is not set.
+    """
+    if settings.weather_postgres_url is None:
+        raise ConfigurationError(
+            f"WEATHER_POSTGRES_URL is not set; with WEATHER_ENV={settings.weather_env} it has to name a database, like "
+            "postgresql://user:password@host:5432/weather, since machines cannot share a DuckDB file"
+        )
+    return settings.weather_postgres_url
+
+
+def tell_dagster(settings: Settings) -> str | None:
+    """Let Dagster, in this process or in one that it starts, find the database of its records, if it has one.
+
+    Returns:
+        Its URL, as SQLAlchemy takes it.
+
+    Raises:
+        ConfigurationError: there is none, or it is not one of Postgres.
+    """
+    if "storage" not in environment_of(settings).instance:
+        return None
+    given = settings.weather_dagster_storage_url or require_postgres_url(settings)
+    # Dagster's storage speaks through psycopg2, and SQLAlchemy 2.1 has to be told so.
+    url, is_postgres = re.subn(r"^postgres(ql)?(\+psycopg2)?://", "postgresql+psycopg2://", given.get_secret_value())
+    if not is_postgres:
+        raise ConfigurationError(
+            "the URL of Dagster's records cannot be read; write it like postgresql://user:password@host:5432/database, "
+            f"in {STORAGE_URL}, and without that in WEATHER_POSTGRES_URL"
+        )
+    os.environ[STORAGE_URL] = url
+    return url

@@ -113,7 +113,8 @@ def resume(api: WeatherApi, warehouse: Warehouse, plan: Plan) -> Plan:
     if not landed:
         return plan
     oldest = min(call.load_id for call in landed)
-    loads = set(warehouse.query("select load_id, run_id from bronze.loads where load_id >= ?", [oldest]))
+    sql = "select load_id, run_id from bronze.loads where load_id >= $oldest"
+    loads = set(warehouse.query(sql, {"oldest": oldest}))
     held = {call.key for call in landed if (call.load_id, call.run_id) in loads}
     return replace(plan, landed=frozenset(call.key for _, call in plan.calls() if call.key in held))
 

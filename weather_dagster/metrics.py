@@ -103,18 +103,19 @@ class WeatherCollector(Collector):
 
 def _stored(store: Warehouse, locations: Iterable[Location], now: datetime) -> Iterator[Metric]:
     rows = CounterMetricFamily("weather_rows_landed", "Rows added to bronze", labels=["dataset", "provider"])
-    for dataset, provider, count in store.query(
-        "select dataset, provider, sum(rows_added) from bronze.loads group by all order by all"
-    ):
-        rows.add_metric([dataset, provider], float(count))
+    sql = "select dataset, provider, sum(rows_added)::bigint from bronze.loads group by dataset, provider"
+    for dataset, provider, count in sorted(store.query(sql)):
+        rows.add_metric([dataset, provider], count)
     yield rows
     quarantined = GaugeMetricFamily(
         "weather_quarantine_open", "Records in quarantine, not resolved", labels=["dataset", "reason"]
     )
-    for dataset, reason, count in store.query(
-        "select dataset, reason, count(*) from bronze.quarantine where resolved_load_id is null "
-        "group by all order by all"
-    ):
+    sql = """
+        select dataset, reason, count(*) from bronze.quarantine
+        where resolved_load_id is null
+        group by dataset, reason
+    """
+    for dataset, reason, count in sorted(store.query(sql)):
         quarantined.add_metric([dataset, reason], count)
     yield quarantined
     newest = GaugeMetricFamily(
@@ -124,10 +125,10 @@ def _stored(store: Warehouse, locations: Iterable[Location], now: datetime) -> I
     )
     for each in DATASETS.values():
         column = each.partition_column
-        for place, hour in store.query(
-            f"select location_id, max({column}) from bronze.{each.name} where {column} <= ? group by all order by all",
-            [floor_hour(now)],
-        ):
+        sql = f"""
+            select location_id, max({column}) from bronze.{each.name} where {column} <= $running group by location_id
+        """
+        for place, hour in sorted(store.query(sql, {"running": floor_hour(now)})):
             newest.add_metric([each.name, place], hour.timestamp())
     yield newest
     complete = GaugeMetricFamily(

@@ -79,13 +79,12 @@ def summary(store: Warehouse) -> list[Count]:
     """Entries by dataset, reason and endpoint, open and resolved."""
     rows = store.query(
         """
-        select dataset, reason, endpoint, count(*) filter (resolved_load_id is null), count(resolved_load_id)
+        select dataset, reason, endpoint, count(*) - count(resolved_load_id), count(resolved_load_id)
         from bronze.quarantine
-        group by all
-        order by dataset, reason, endpoint
+        group by dataset, reason, endpoint
         """
     )
-    return [Count(*row) for row in rows]
+    return [Count(*row) for row in sorted(rows)]
 
 
 def entries(
@@ -107,13 +106,13 @@ def entries(
     rows = store.query(
         """
         select dataset, provider, endpoint, location_id, hour_utc, reason, field, message,
-            left(payload, $excerpt), contract_version, quarantined_at_utc, resolved_load_id
+            left(payload, $excerpt::integer), contract_version, quarantined_at_utc, resolved_load_id
         from bronze.quarantine
-        where ($dataset is null or dataset = $dataset)
-            and ($reason is null or reason = $reason)
-            and ($place is null or location_id = $place)
-            and ($since is null or quarantined_at_utc >= $since)
-            and ($include_resolved or resolved_load_id is null)
+        where ($dataset::varchar is null or dataset = $dataset)
+            and ($reason::varchar is null or reason = $reason)
+            and ($place::varchar is null or location_id = $place)
+            and ($since::timestamptz is null or quarantined_at_utc >= $since)
+            and ($include_resolved::boolean or resolved_load_id is null)
         order by load_id desc, hour_utc desc, location_id, message
         limit $limit
         """,
@@ -132,7 +131,7 @@ def entries(
 
 def known_places(store: Warehouse) -> list[str]:
     """Ids of the places that have entries."""
-    return [place for (place,) in store.query("select distinct location_id from bronze.quarantine order by 1")]
+    return sorted(place for (place,) in store.query("select distinct location_id from bronze.quarantine"))
 
 
 @dataclass
@@ -196,7 +195,7 @@ def redrive(
         reasons: only payloads with an entry of these reasons; their other entries go with them.
     """
     outcome = Redriven()
-    payloads = list(_open_payloads(store, reasons))
+    payloads = _open_payloads(store, reasons)
     if not payloads:
         return outcome
     places = {place.id: place for place in (*_landed_locations(store), *locations)}
@@ -219,34 +218,39 @@ def redrive(
     return outcome
 
 
-def _open_payloads(store: Warehouse, reasons: Sequence[RejectionReason] | None) -> Iterator[_Payload]:
+def _open_payloads(store: Warehouse, reasons: Sequence[RejectionReason] | None) -> list[_Payload]:
     """Distinct payloads with open entries; datasets and providers together, the newest first."""
     rows = store.query(
         """
-        with doubtful as (
-            select distinct provider, endpoint, location_id, load_id
-            from bronze.quarantine
-            where list_contains($told_by_envelope, reason)
-        )
-        select dataset, provider, endpoint, location_id, hour_utc, payload, max(load_id),
-            list({reason: reason, field: field, payload_hash: payload_hash} order by reason, field),
-            bool_or(doubtful.load_id is not null or reason = $place_not_told)
-        from bronze.quarantine
-        left join doubtful using (provider, endpoint, location_id, load_id)
+        select dataset, provider, endpoint, location_id, hour_utc, payload, load_id, reason, field, payload_hash,
+            reason = $place_not_told or exists (
+                select 1
+                from bronze.quarantine as beside
+                where beside.reason = any($told_by_envelope::varchar[])
+                    and beside.provider = entry.provider
+                    and beside.endpoint = entry.endpoint
+                    and beside.location_id = entry.location_id
+                    and beside.load_id = entry.load_id
+            )
+        from bronze.quarantine as entry
         where resolved_load_id is null
-        group by all
-        having $reasons is null or bool_or(list_contains($reasons, reason))
-        order by dataset, provider, max(load_id) desc, min(payload_hash)
         """,
-        {
-            "told_by_envelope": list(TOLD_BY_ENVELOPE),
-            "place_not_told": RejectionReason.PLACE_NOT_TOLD,
-            "reasons": None if reasons is None else list(reasons),
-        },
+        {"told_by_envelope": list(TOLD_BY_ENVELOPE), "place_not_told": RejectionReason.PLACE_NOT_TOLD},
     )
-    for dataset, provider, endpoint, place, hour, text, load_id, told, needs_envelope in rows:
-        keys = [QuarantineKey(dataset, provider, place, hour, **entry) for entry in told]
-        yield _Payload(DATASETS[dataset], provider, endpoint, place, hour, text, load_id, keys, needs_envelope)
+    payloads: dict[tuple[object, ...], _Payload] = {}
+    for *identity, load_id, reason, field_name, payload_hash, needs_envelope in rows:
+        dataset, provider, endpoint, place, hour, text = identity
+        payload = payloads.setdefault(
+            tuple(identity),
+            _Payload(DATASETS[dataset], provider, endpoint, place, hour, text, load_id, keys=[], needs_envelope=False),
+        )
+        payload.keys.append(QuarantineKey(dataset, provider, place, hour, reason, field_name, payload_hash))
+        payload.load_id = max(payload.load_id, load_id)
+        payload.needs_envelope |= needs_envelope
+    wanted = (p for p in payloads.values() if reasons is None or not p.reasons.isdisjoint(reasons))
+    return sorted(
+        wanted, key=lambda p: (p.dataset.name, p.provider, -p.load_id, min(key.payload_hash for key in p.keys))
+    )
 
 
 def _landed_locations(store: Warehouse) -> Iterator[Location]:
@@ -301,7 +305,7 @@ def _land(
     rows = pa.concat_tables(payload.rows for payload in payloads)
     owners = [payload for payload in payloads for _ in range(payload.rows.num_rows if payload.rows else 0)]
     held = _held_readings(store, dataset, rows, owners)
-    readings = list(zip(*(rows[name].to_pylist() for name in dataset.version_key), strict=True))
+    readings = _readings(dataset, rows)
     nulled = [set(filter(None, (text or "").split(","))) for text in rows["rejected_fields"].to_pylist()]
     landing: dict[Any, int] = {}
     resolved: list[QuarantineKey] = []
@@ -351,18 +355,31 @@ def _held_readings(
     store: Warehouse, dataset: Dataset, rows: pa.Table, owners: Sequence[_Payload]
 ) -> dict[int, tuple[bool, set[str] | None]]:
     """By row whose reading bronze has: True, and the fields nulled in its newest version if that came later."""
-    keys = rows.select(dataset.version_key)
-    keys = keys.append_column("row_index", pa.array(range(rows.num_rows), pa.int64()))
-    keys = keys.append_column("turned_away", pa.array([p.load_id for p in owners], pa.int64()))
-    hours = rows[dataset.partition_column].to_pylist()
-    sql = f"""
-        select row_index, max(load_id) > any_value(turned_away),
-            arg_max(coalesce(rejected_fields, ''), load_id)
-        from readings
-        join bronze.{dataset.name} using ({", ".join(dataset.version_key)})
-        where {dataset.partition_column} between ? and ?
-        group by row_index
-    """
-    with store.registered("readings", keys):
-        found = store.query(sql, [min(hours), max(hours)])
-    return {row: (True, set(filter(None, nulled.split(","))) if is_later else None) for row, is_later, nulled in found}
+    key = ", ".join(dataset.version_key)
+    parameters = {name: rows[name].unique().to_pylist() for name in dataset.version_key}
+    # Each column by itself lets some readings through that nobody asks for.
+    newest = store.query(
+        f"""
+        select {key}, load_id, coalesce(rejected_fields, '')
+        from (
+            select {key}, load_id, rejected_fields,
+                row_number() over (partition by {key} order by load_id desc) as ranking
+            from bronze.{dataset.name}
+            where {" and ".join(f"{name} = any(${name})" for name in dataset.version_key)}
+        ) as versions
+        where ranking = 1
+        """,
+        parameters,
+    )
+    held = {tuple(reading): (load_id, set(filter(None, nulled.split(",")))) for *reading, load_id, nulled in newest}
+    found = {}
+    for index, reading in enumerate(_readings(dataset, rows)):
+        if reading in held:
+            load_id, nulled = held[reading]
+            found[index] = True, nulled if load_id > owners[index].load_id else None
+    return found
+
+
+def _readings(dataset: Dataset, rows: pa.Table) -> list[tuple[Any, ...]]:
+    """What identifies each row."""
+    return list(zip(*(rows[name].to_pylist() for name in dataset.version_key), strict=True))

@@ -13,7 +13,7 @@ from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
 from weather_dagster.dbt_project import dbt_executable
-from weather_dagster.environments import ENVIRONMENTS
+from weather_dagster.environments import environment_of, store_of
 from weather_dagster.locations import Location, load_locations, select_locations
 from weather_dagster.settings import Settings
 from weather_dagster.warehouse.base import Warehouse
@@ -82,7 +82,7 @@ class WarehouseResource(Protocol):
         """The open warehouse; see ``Store.open`` for the errors."""
 
     def dbt_environment(self) -> dict[str, str]:
-        """What dbt's profile reads to find the same store."""
+        """What dbt, in a process of its own and in another folder, needs to find the same store."""
 
 
 class DuckDBWarehouseResource(DuckDBResource):
@@ -96,7 +96,7 @@ class DuckDBWarehouseResource(DuckDBResource):
         return self._store.open(read_only=read_only)
 
     def dbt_environment(self) -> dict[str, str]:
-        """What dbt's profile reads to find the same file."""
+        """The path of the same file."""
         return self._store.dbt_environment()
 
     @property
@@ -110,13 +110,25 @@ class DuckDBWarehouseResource(DuckDBResource):
             yield warehouse.connection
 
 
+class PostgresWarehouseResource(dg.ConfigurableResource[Warehouse]):
+    """The Postgres database of WEATHER_POSTGRES_URL, which is read when it is opened and nowhere kept."""
+
+    def warehouse(self, *, read_only: bool = False) -> AbstractContextManager[Warehouse]:
+        """The open database."""
+        return store_of(Settings.load()).open(read_only=read_only)
+
+    def dbt_environment(self) -> dict[str, str]:
+        """The parts of the URL."""
+        return store_of(Settings.load()).dbt_environment()
+
+
 def resources_for(settings: Settings, project: DbtProject) -> dict[str, Any]:
     """The resources of the environment that WEATHER_ENV names."""
     return {
         # Dagster takes a variable by its exact name; the settings find it in any case, and in .env.
         "weather_api": WeatherApiResource(openweather_api_key=dg.EnvVar(API_KEY) if os.environ.get(API_KEY) else None),
         "places": LocationsResource(),
-        "warehouse": ENVIRONMENTS[settings.weather_env].resource(settings),
+        "warehouse": environment_of(settings).resource(settings),
         "dbt": DbtResource(
             project_dir=str(project.project_dir),
             profiles_dir=str(project.project_dir),

@@ -15,6 +15,8 @@ from weather_dagster.locations import DEFAULT_FILE
 RECORDED_LOCATIONS = Path(__file__).parent / "simulator" / "recorded_locations.yaml"
 RECORDED_FIRST_HOUR = datetime(2013, 1, 1, tzinfo=UTC)
 DEFAULT_FIRST_HOUR = datetime(2025, 1, 1, tzinfo=UTC)
+DBT_RUNS = "dbt"
+"""Folder in the home."""
 
 
 class ProviderName(StrEnum):
@@ -37,6 +39,7 @@ class EnvironmentName(StrEnum):
     """The environments, as in WEATHER_ENV."""
 
     LOCAL = "local"
+    CLUSTER = "cluster"
 
 
 class LogFormat(StrEnum):
@@ -68,6 +71,8 @@ class Settings(BaseSettings):
     weather_locations: Path | None = None
     weather_home: Path = Path(".weather")
     weather_duckdb_path: Path | None = None
+    weather_postgres_url: SecretStr | None = None
+    weather_dagster_storage_url: SecretStr | None = None
     databricks_host: str | None = None
     databricks_http_path: str | None = None
     databricks_catalog: str = "weather"
@@ -154,6 +159,11 @@ class Settings(BaseSettings):
     def dagster_home_path(self) -> Path:
         """The Dagster home that `weather` commands use, absolute. DAGSTER_HOME is for plain `dagster` commands."""
         return self.home / "dagster"
+
+    @property
+    def dbt_runs_path(self) -> Path:
+        """Folder of what dbt leaves, a folder a run, absolute."""
+        return self.home / DBT_RUNS
 
     @property
     def alerts_path(self) -> Path:

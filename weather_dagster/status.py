@@ -1,7 +1,6 @@
 """Is it healthy? What each place has, what ran last, what is open: the facts behind ``weather status`` and metrics."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +9,7 @@ from dagster import DagsterInstance
 
 from weather_dagster.alerts.book import Alert, open_book
 from weather_dagster.alerts.reports import Severity
+from weather_dagster.automation.instance import recorded_instance
 from weather_dagster.automation.schedules import TRIGGER_TAG
 from weather_dagster.checks.freshness import WEATHER_LIMITS
 from weather_dagster.environments import store_of
@@ -116,8 +116,8 @@ def place_statuses(store: Warehouse, locations: Sequence[Location], now: datetim
             where valid_hour_utc <= $running and temperature_c is not null
         )
         select location_id, max(valid_hour_utc),
-            count(*) filter (valid_hour_utc < $running and valid_hour_utc >= $day),
-            count(*) filter (valid_hour_utc < $running and valid_hour_utc >= $week)
+            count(*) filter (where valid_hour_utc < $running and valid_hour_utc >= $day),
+            count(*) filter (where valid_hour_utc < $running and valid_hour_utc >= $week)
         from hours
         group by location_id
         """,
@@ -130,17 +130,6 @@ def place_statuses(store: Warehouse, locations: Sequence[Location], now: datetim
         age = max(now - newest - HOUR, timedelta(0)) if newest else None
         statuses.append(PlaceStatus(location.id, newest, age, day / DAY_HOURS, week / WEEK_HOURS))
     return statuses
-
-
-@contextmanager
-def recorded_instance(settings: Settings) -> Iterator[DagsterInstance | None]:
-    """What Dagster has recorded in the home, for reading; None when it never ran there."""
-    home = settings.dagster_home_path
-    if not (home / "history").exists():
-        yield None
-        return
-    with DagsterInstance.from_config(str(home)) as instance:
-        yield instance
 
 
 def last_runs(instance: DagsterInstance, limit: int) -> list[RunStatus]:

@@ -72,8 +72,8 @@ def metrics(
     """Tell Prometheus calls, budget, rows, quarantine, ages, runs and alerts; without an option on the screen."""
     from prometheus_client import generate_latest, start_http_server
 
+    from weather_dagster.automation.instance import recorded_instance
     from weather_dagster.metrics import registry, write_textfile
-    from weather_dagster.status import recorded_instance
 
     if textfile and port:
         raise ConfigurationError("--textfile and --port exclude each other; give one of them")

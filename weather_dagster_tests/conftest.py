@@ -49,8 +49,10 @@ def pytest_xdist_setupnodes() -> None:
     """Parse the dbt project before there are workers: two of them would write one manifest at once."""
     # Dagster takes seconds to import, and only this needs it here.
     from weather_dagster.dbt_project import load_dbt_project
+    from weather_dagster.environments import ENVIRONMENTS
 
-    load_dbt_project()
+    for environment in ENVIRONMENTS.values():
+        load_dbt_project(environment.dbt_target)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,7 +14,7 @@ import duckdb
 import httpx
 import pytest
 
-from weather_dagster.automation.local_run import WORKSPACE_FILE
+from weather_dagster.automation.instance import WORKSPACE_FILE
 from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
 from weather_dagster.settings import realm

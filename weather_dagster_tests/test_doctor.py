@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 
-from weather_dagster.automation.local_run import prepare_dagster_home
+from weather_dagster.automation.instance import prepare_dagster_home
 from weather_dagster.doctor import Cause, Finding, Verdict, examine
 from weather_dagster.hours import utc_now
 from weather_dagster.settings import Settings

@@ -30,7 +30,7 @@ def test_a_run_finds_the_key_in_any_spelling_and_shows_it_nowhere(
         (tmp_path / ".env").write_text(f"{spelled}={KEY}\n")
     else:
         monkeypatch.setenv(spelled, KEY)
-    resource = resources_for(Settings.load(), load_dbt_project())["weather_api"]
+    resource = resources_for(Settings.load(), load_dbt_project("duckdb"))["weather_api"]
     providers: list[str] = []
 
     @dg.op

@@ -8,13 +8,13 @@ import pytest
 from dagster import DagsterInstance, DagsterRun
 from prometheus_client import generate_latest
 
-from weather_dagster.automation.local_run import prepare_dagster_home
+from weather_dagster.automation.instance import prepare_dagster_home, recorded_instance
 from weather_dagster.automation.schedules import TRIGGER_TAG
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import load_locations
 from weather_dagster.metrics import registry
 from weather_dagster.settings import Settings
-from weather_dagster.status import examine, place_statuses, recorded_instance
+from weather_dagster.status import examine, place_statuses
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 from weather_dagster_tests.warehouse.test_duckdb import PLACES, START, land, observation
 

@@ -15,6 +15,7 @@ from weather_dagster.assets.bronze import OWNERS
 from weather_dagster.failures import failing_clearly
 from weather_dagster.partitions import POOL
 from weather_dagster.resources import WarehouseResource
+from weather_dagster.settings import Settings
 
 DBT_ARGUMENTS = ["build", "--exclude-resource-type", "unit_test"]
 
@@ -72,7 +73,11 @@ def dbt_model_assets(project: DbtProject) -> dg.AssetsDefinition:
         # Waits for a file that is locked, names its holder, and makes bronze where there is none yet.
         with failing_clearly(), warehouse.warehouse():
             pass
-        os.environ.update(warehouse.dbt_environment())
-        yield from dbt.cli(DBT_ARGUMENTS, context=context).stream()
+        settings = Settings.load()
+        os.environ.update(warehouse.dbt_environment(), WEATHER_ENV=settings.weather_env)
+        # What dbt has parsed is taken from the project; what it leaves goes where things are written.
+        os.environ["DBT_TARGET_PATH"] = str(project.manifest_path.parent)
+        target = settings.dbt_runs_path / context.run.run_id
+        yield from dbt.cli(DBT_ARGUMENTS, context=context, target_path=target).stream()
 
     return dbt_models

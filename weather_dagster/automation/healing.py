@@ -146,23 +146,27 @@ def _missing(
     missing: defaultdict[str, list[datetime]] = defaultdict(list)
     rows = store.query(
         f"""
-        select location_id, date_diff('hour', $first::timestamptz, hour_utc)
+        select expected.location_id, hours_after
         from (
-            select location_id, hour_utc
-            from unnest($places::varchar[]) as place(location_id),
-                generate_series($first::timestamptz, $last::timestamptz, interval 1 hour) as grid(hour_utc)
+            select location_id, hours_after, $first::timestamptz + hours_after * interval '1 hour' as hour_utc
+            from unnest($places::varchar[]) as place(location_id)
+            cross join generate_series(0, $hours_after::integer) as grid(hours_after)
         ) as expected
-        anti join (
-            select location_id, {dataset.partition_column} as hour_utc
-            from bronze.{dataset.name}
-            where {dataset.partition_column} between $first and $last
-        ) as landed using (location_id, hour_utc)
-        order by all
+        left join bronze.{dataset.name} as landed
+            on landed.location_id = expected.location_id and landed.{dataset.partition_column} = expected.hour_utc
+            and landed.{dataset.partition_column} between $first and $last
+        where landed.location_id is null
+        order by hours_after
         """,
-        {"places": [location.id for location in locations], "first": hours.first, "last": hours.last},
+        {
+            "places": [location.id for location in locations],
+            "first": hours.first,
+            "last": hours.last,
+            "hours_after": len(hours) - 1,
+        },
     )
-    for place, offset in rows:
-        missing[place].append(hours.first + offset * HOUR)
+    for place, hours_after in rows:
+        missing[place].append(hours.first + hours_after * HOUR)
     return missing
 
 
@@ -176,10 +180,10 @@ def _watched_since(
         f"""
         select location_id, min({dataset.partition_column})
         from bronze.{dataset.name}
-        where {dataset.partition_column} between ? and ? and list_contains(?, location_id)
+        where {dataset.partition_column} between $first and $last and location_id = any($places::varchar[])
         group by location_id
         """,
-        [hours.first - WITNESS_DAYS, hours.last, list(missing)],
+        {"first": hours.first - WITNESS_DAYS, "last": hours.last, "places": list(missing)},
     )
     return dict(rows)
 

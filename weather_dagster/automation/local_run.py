@@ -3,8 +3,6 @@
 The run is recorded in the Dagster home that ``weather dev`` shows.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -12,26 +10,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
-import psutil
 from dagster import DagsterEventType, DagsterInstance
 
 from weather_dagster.assets.bronze import bronze_key
 from weather_dagster.datasets import DATASETS, Dataset
-from weather_dagster.errors import ConfigurationError, WeatherError
+from weather_dagster.errors import WeatherError
 from weather_dagster.hours import HourRange
 from weather_dagster.partitions import range_tags
-from weather_dagster.settings import Settings
 
-PROJECT = Path(__file__).parents[2]
-INSTANCE_FILE = PROJECT / "dagster.yaml"
-WORKSPACE_FILE = PROJECT / "workspace.yaml"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster's console logger writes several lines an event; the CLI shows progress instead."""
-IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-
-
-CLOCK_SKEW_SECONDS = 60
-"""The start of a process is known to a second at best, and a clock may have been set since."""
 
 
 class RunFailed(WeatherError):
@@ -54,59 +42,6 @@ class RunSummary:
     run_id: str
     failed_checks: tuple[FailedCheck, ...]
     checks: int
-
-
-def prepare_dagster_home(settings: Settings) -> Path:
-    """Make the provider's Dagster home with the project's ``dagster.yaml``, and free it of dead runs.
-
-    DAGSTER_HOME names it from here on. One that a person has set is left alone: it may be that of
-    another provider, or of another project.
-
-    Raises:
-        ConfigurationError: the folder cannot be written.
-    """
-    home = settings.dagster_home_path
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(INSTANCE_FILE, home / INSTANCE_FILE.name)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot write the Dagster home {home}: {error.strerror}; set WEATHER_HOME to a folder that can be written"
-        ) from None
-    os.environ["DAGSTER_HOME"] = str(home)
-    with DagsterInstance.get() as instance:
-        release_dead_runs(instance)
-    return home
-
-
-def release_dead_runs(instance: DagsterInstance) -> None:
-    """Fail the runs whose process is gone, and free the pool slots they hold.
-
-    A killed process cannot give back its slot in the pool, and every later run would wait for it for ever.
-    """
-    for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)):
-        if _is_alive(instance, run.run_id):
-            continue
-        # Its process may have ended well since the runs were listed.
-        now = instance.get_run_by_id(run.run_id)
-        if now and now.status in IN_PROGRESS:
-            instance.report_run_failed(run, "The process of this run is gone; run the same range again to complete it.")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def _is_alive(instance: DagsterInstance, run_id: str) -> bool:
-    """Whether the process that the run's own events name last still is the one that started it."""
-    for record in reversed(instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT).records):
-        event = record.event_log_entry.dagster_event
-        pid = event.engine_event_data.metadata.get("pid") if event else None
-        if pid is not None:
-            try:
-                process = psutil.Process(int(str(pid.value)))
-                started_it = process.create_time() <= record.event_log_entry.timestamp + CLOCK_SKEW_SECONDS
-                return started_it and process.status() != psutil.STATUS_ZOMBIE
-            except psutil.NoSuchProcess:
-                return False
-    return True
 
 
 def run_hourly_weather(

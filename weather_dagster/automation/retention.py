@@ -30,7 +30,6 @@ from pydantic import Field
 from weather_dagster.alerts.book import open_book
 from weather_dagster.automation.healing import LOOK_BACK
 from weather_dagster.datasets import DATASETS
-from weather_dagster.dbt_command import DBT_DIR
 from weather_dagster.failures import failing_clearly
 from weather_dagster.hours import utc_now
 from weather_dagster.partitions import POOL
@@ -154,11 +153,14 @@ def prune_versions(store: Warehouse, before: datetime, *, dry_run: bool) -> int:
         same = " and ".join(f"newer.{column} = old.{column}" for column in dataset.version_key)
         replaced = f"""
             from bronze.{dataset.name} as old
-            where ingested_at_utc < ? and exists (
+            where old.ingested_at_utc < $before and exists (
                 select 1 from bronze.{dataset.name} as newer where {same} and newer.load_id > old.load_id
             )
         """
-        ((count,),) = store.query(f"{'select count(*)' if dry_run else 'delete'} {replaced}", [before])
+        if dry_run:
+            ((count,),) = store.query(f"select count(*) {replaced}", {"before": before})
+        else:
+            count = store.execute(f"delete {replaced}", {"before": before})
         total += count
     return total
 
@@ -204,7 +206,7 @@ def prune(
             versions = prune_versions(store, now - timedelta(days=config.version_days), dry_run=config.dry_run)
         with WeatherApi.from_settings(settings).ledger() as ledger:
             calls = ledger.prune(now - timedelta(days=config.call_days), dry_run=config.dry_run)
-        leftovers = (*(DBT_DIR / "target").glob("dbt_models-*"), *(settings.home / "logs").glob("*.log"))
+        leftovers = (*settings.dbt_runs_path.glob("*"), *(settings.home / "logs").glob("*.log"))
         files = prune_files(leftovers, runs_before, dry_run=config.dry_run)
         if not config.dry_run:
             with open_book(settings.alerts_path) as book:

@@ -11,8 +11,8 @@ from weather_dagster.alerts.book import open_book
 from weather_dagster.alerts.reports import Report
 from weather_dagster.assets.bronze import bronze_key
 from weather_dagster.automation.healing import BACK_OFF, Healing, Try, find_holes, hours_to_heal, plan_healing
+from weather_dagster.automation.instance import release_dead_runs
 from weather_dagster.automation.jobs import DATA_JOBS, hourly_weather, refresh_models
-from weather_dagster.automation.local_run import release_dead_runs
 from weather_dagster.automation.schedules import HEALING, TRIGGER_TAG
 from weather_dagster.automation.watch import (
     Cursor,

@@ -8,7 +8,8 @@ jump are those of silver: bronze holds several versions, readings and providers 
 and only a series with one row an hour can freeze or jump. They are checks of silver, so they run after dbt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -45,50 +46,59 @@ def usual_row_counts(store: Warehouse, dataset: Dataset, locations: Sequence[Loc
         with delivered as (
             select endpoint, location_id, {hour} as hour_utc, count(distinct valid_hour_utc) as delivered
             from bronze.{dataset.name}
-            where {hour} between $first::timestamptz - interval {BASELINE_DAYS} day and $last::timestamptz
-                and hour({hour}) in (
-                    select hour(looked_at)
-                    from generate_series($first::timestamptz, $last::timestamptz, interval 1 hour) as grid(looked_at)
-                )
-                and location_id in (select unnest($places::varchar[]))
-            group by all
+            where {hour} between $first::timestamptz - interval '{BASELINE_DAYS} days' and $last::timestamptz
+                and extract(hour from {hour})::integer = any($hours_of_day::integer[])
+                and location_id = any($places::varchar[])
+            group by endpoint, location_id, {hour}
         ),
         compared as (
-            select endpoint, location_id, hour_utc + to_days(days_back::integer) as hour_utc, days_back, delivered
+            select endpoint, location_id, hour_utc + days_back * interval '1 day' as hour_utc, days_back, delivered
             from delivered
             cross join generate_series(0, {BASELINE_DAYS}) as back(days_back)
-            where hour_utc + to_days(days_back::integer) between $first::timestamptz and $last::timestamptz
+            where hour_utc + days_back * interval '1 day' between $first::timestamptz and $last::timestamptz
         ),
         usual_places as (
             select endpoint, location_id, hour_utc
             from compared
-            group by all
-            having count(*) filter (days_back > 0) >= {BASELINE_MIN_DAYS}
+            where days_back > 0
+            group by endpoint, location_id, hour_utc
+            having count(*) >= {BASELINE_MIN_DAYS}
         ),
         totals as (
-            select endpoint, hour_utc, days_back, sum(delivered) as delivered
+            select endpoint, hour_utc, days_back, sum(delivered)::bigint as delivered
             from compared
-            semi join usual_places using (endpoint, location_id, hour_utc)
-            group by all
+            inner join usual_places using (endpoint, location_id, hour_utc)
+            group by endpoint, hour_utc, days_back
         ),
-        judged as (
-            select
-                endpoint,
-                hour_utc,
-                any_value(delivered) filter (days_back = 0) as delivered,
-                median(delivered) filter (days_back > 0) as usual,
-                mad(delivered) filter (days_back > 0) as deviation,
-                count(*) filter (days_back > 0) as days
+        usual_totals as (
+            select endpoint, hour_utc, count(*) as days,
+                percentile_cont(0.5) within group (order by delivered) as usual
             from totals
-            group by all
+            where days_back > 0
+            group by endpoint, hour_utc
+            having count(*) >= {BASELINE_MIN_DAYS}
+        ),
+        deviations as (
+            select endpoint, hour_utc,
+                percentile_cont(0.5) within group (order by abs(delivered - usual)) as deviation
+            from totals
+            inner join usual_totals using (endpoint, hour_utc)
+            where days_back > 0
+            group by endpoint, hour_utc
         )
-        select endpoint, hour_utc, delivered::bigint, usual, deviation, days
-        from judged
-        where delivered is not null and days >= {BASELINE_MIN_DAYS}
-        order by hour_utc, endpoint
+        select hour_utc, endpoint, delivered, usual, deviation, days
+        from totals
+        inner join usual_totals using (endpoint, hour_utc)
+        inner join deviations using (endpoint, hour_utc)
+        where days_back = 0
     """
-    ids = [location.id for location in locations]
-    judged = store.query(sql, {"first": hours.first, "last": hours.last, "places": ids})
+    parameters = {
+        "first": hours.first,
+        "last": hours.last,
+        "hours_of_day": sorted({each.hour for each in hours}),
+        "places": [location.id for location in locations],
+    }
+    judged = sorted(store.query(sql, parameters))
     unusual = [
         {
             "endpoint": endpoint,
@@ -99,7 +109,7 @@ def usual_row_counts(store: Warehouse, dataset: Dataset, locations: Sequence[Loc
             "days": days,
             "limit": f"{usual - allowed:.4g} to {usual + allowed:.4g}",
         }
-        for endpoint, hour_utc, delivered, usual, deviation, days in judged
+        for hour_utc, endpoint, delivered, usual, deviation, days in judged
         if abs(delivered - usual)
         > (allowed := max(ROWS_MAX_DEVIATIONS * deviation, ROWS_MIN_SHARE * usual, ROWS_MIN_DIFFERENCE))
     ]
@@ -118,41 +128,44 @@ def usual_row_counts(store: Warehouse, dataset: Dataset, locations: Sequence[Loc
 
 def providers_agree(store: Warehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether providers that tell of the same place and hour tell about the same. Always WARN."""
-    compared = [q for q in dataset.quantities if q.max_disagreement is not None]
+    limits = {q.name: q.max_disagreement for q in dataset.quantities if q.max_disagreement is not None}
     # Of each provider the reading and version that silver would take if it were alone.
     sql = f"""
-        with told as (
-            select provider, location_id, valid_hour_utc, {_names(compared)}
+        with ranked as (
+            select provider, location_id, valid_hour_utc, {", ".join(limits)},
+                row_number() over (
+                    partition by provider, location_id, valid_hour_utc
+                    order by greatest(observed_at_utc - valid_hour_utc, valid_hour_utc - observed_at_utc),
+                        observed_at_utc, load_id desc
+                ) as ranking
             from bronze.{dataset.name}
             where valid_hour_utc between $first and $last
-            qualify row_number() over (
-                partition by provider, location_id, valid_hour_utc
-                order by abs(epoch(observed_at_utc) - epoch(valid_hour_utc)), observed_at_utc, load_id desc
-            ) = 1
+        ),
+        told as (
+            select * from ranked where ranking = 1
         ),
         pairs as (
             select
                 one.location_id, one.valid_hour_utc, one.provider as one, other.provider as other,
-                {", ".join(f"one.{q.name} as one_{q.name}, other.{q.name} as other_{q.name}" for q in compared)}
+                {", ".join(f"one.{name} as one_{name}, other.{name} as other_{name}" for name in limits)}
             from told as one
-            inner join told as other using (location_id, valid_hour_utc)
+            inner join told as other
+                on other.location_id = one.location_id and other.valid_hour_utc = one.valid_hour_utc
             where one.provider < other.provider
         )
-        select location_id, valid_hour_utc, quantity, one, one_value, other, other_value, allowed
-        from ({_each(compared, _DISAGREEMENT)})
-        order by apart / allowed desc, location_id, valid_hour_utc
+        {_each(limits, _DISAGREEMENT)}
     """
+    found = store.query(sql, {"first": hours.first, "last": hours.last})
+    found.sort(key=lambda row: (-abs(row[4] - row[6]) / limits[row[2]], *row))
     rows = [
         {
             "place": place,
             "hour": format_hour(hour),
             "quantity": quantity,
             "value": f"{value:.4g} of {provider}, {other_value:.4g} of {other}",
-            "limit": f"{allowed:g} apart",
+            "limit": f"{limits[quantity]:g} apart",
         }
-        for place, hour, quantity, provider, value, other, other_value, allowed in store.query(
-            sql, {"first": hours.first, "last": hours.last}
-        )
+        for place, hour, quantity, provider, value, other, other_value in found
     ]
     return _warning(
         f"{len(rows)} values differ too much between providers" + _example(rows),
@@ -163,30 +176,6 @@ def providers_agree(store: Warehouse, dataset: Dataset, _: Sequence[Location], h
 
 def values_move(store: Warehouse, hours: HourRange) -> Outcome:
     """Whether no value of silver.observations stands still for longer than weather can. Always WARN."""
-    groups: list[tuple[Sequence[Quantity], int]] = [(CONSTANT_TOGETHER, MAX_CONSTANT_TOGETHER_HOURS)]
-    groups += [((q,), q.max_constant_hours) for q in WEATHER if q.max_constant_hours is not None]
-    columns = list(dict.fromkeys(q for group, _ in groups for q in group))
-    runs = " union all ".join(
-        f"""
-        select location_id, '{" and ".join(q.name for q in group)}' as quantity,
-            concat_ws(' and ', {", ".join(f"any_value({q.name})" for q in group)}) as value,
-            count(*) as constant_hours, min(valid_hour_utc) as since, max(valid_hour_utc) as until, {most} as allowed
-        from (
-            select *, sum(is_new) over (partition by location_id order by valid_hour_utc) as run
-            from (
-                select *, case when valid_hour_utc - hour_before = interval 1 hour
-                    and {" and ".join(f"{q.name} = {q.name}_before" for q in group)} then 0 else 1 end as is_new
-                from steps
-            )
-        )
-        group by location_id, run
-        having count(*) > {most} and max(valid_hour_utc) >= $first
-        """
-        for group, most in groups
-    )
-    sql = (
-        f"{_steps(columns, max(most for _, most in groups))} {runs} order by constant_hours desc, location_id, quantity"
-    )
     rows = [
         {
             "place": place,
@@ -195,7 +184,7 @@ def values_move(store: Warehouse, hours: HourRange) -> Outcome:
             "value": f"{value} for {constant_hours} hours since {format_hour(since)}",
             "limit": f"{allowed} hours",
         }
-        for place, quantity, value, constant_hours, since, until, allowed in _query_silver(store, sql, hours)
+        for constant_hours, place, quantity, value, since, until, allowed in _standstills(store, hours)
     ]
     return _warning(
         f"{len(rows)} values stand still for too long" + _example(rows),
@@ -207,22 +196,18 @@ def values_move(store: Warehouse, hours: HourRange) -> Outcome:
 def changes_are_gradual(store: Warehouse, hours: HourRange) -> Outcome:
     """Whether no value of silver.observations jumps further within an hour than weather can. Always WARN."""
     # Between two providers a step is a disagreement, which bronze tells of.
-    limited = [q for q in WEATHER if q.max_hourly_change is not None]
-    sql = f"""
-        {_steps(limited, 1)}
-        select location_id, valid_hour_utc, quantity, before, value, allowed
-        from ({_each(limited, _JUMP)})
-        order by abs(value - before) / allowed desc, location_id, valid_hour_utc
-    """
+    limits = {q.name: q.max_hourly_change for q in WEATHER if q.max_hourly_change is not None}
+    found = _query_silver(store, f"{_steps(limits, 1)} {_each(limits, _JUMP)}", hours)
+    found.sort(key=lambda row: (-abs(row[4] - row[3]) / limits[row[2]], *row))
     rows = [
         {
             "place": place,
             "hour": format_hour(hour),
             "quantity": quantity,
             "value": f"{value:.4g} after {before:.4g}",
-            "limit": f"a change of {allowed:g}",
+            "limit": f"a change of {limits[quantity]:g}",
         }
-        for place, hour, quantity, before, value, allowed in _query_silver(store, sql, hours)
+        for place, hour, quantity, before, value in found
     ]
     return _warning(
         f"{len(rows)} values jump further than weather does within an hour" + _example(rows),
@@ -231,40 +216,65 @@ def changes_are_gradual(store: Warehouse, hours: HourRange) -> Outcome:
     )
 
 
+def _standstills(store: Warehouse, hours: HourRange) -> list[tuple[int, str, str, str, datetime, datetime, int]]:
+    """The longest first: hours, place, quantity, value, first and last hour, hours allowed."""
+    groups: list[tuple[Sequence[Quantity], int]] = [(CONSTANT_TOGETHER, MAX_CONSTANT_TOGETHER_HOURS)]
+    groups += [((q,), q.max_constant_hours) for q in WEATHER if q.max_constant_hours is not None]
+    columns = list(dict.fromkeys(q.name for group, _ in groups for q in group))
+    runs = " union all ".join(
+        f"""
+        select {index}, location_id, count(*), min(valid_hour_utc), max(valid_hour_utc),
+            min({group[0].name}), min({group[-1].name})
+        from (
+            select *, sum(is_new) over (partition by location_id order by valid_hour_utc) as run
+            from (
+                select *, case when valid_hour_utc - hour_before = interval '1 hour'
+                    and {" and ".join(f"{q.name} = {q.name}_before" for q in group)} then 0 else 1 end as is_new
+                from steps
+            ) as compared
+        ) as runs
+        group by location_id, run
+        having count(*) > {most} and max(valid_hour_utc) >= $first
+        """
+        for index, (group, most) in enumerate(groups)
+    )
+    sql = f"{_steps(columns, max(most for _, most in groups))} {runs}"
+    found = []
+    for index, place, constant_hours, since, until, *values in _query_silver(store, sql, hours):
+        group, most = groups[index]
+        quantity = " and ".join(q.name for q in group)
+        value = " and ".join(map(str, values[: len(group)]))
+        found.append((constant_hours, place, quantity, value, since, until, most))
+    return sorted(found, key=lambda row: (-row[0], *row[1:]))
+
+
 _JUMP = """
-    select location_id, valid_hour_utc, '{q.name}' as quantity, {q.name}_before as before, {q.name} as value,
-        {q.max_hourly_change}::double as allowed
+    select location_id, valid_hour_utc, '{name}', {name}_before, {name}
     from steps
-    where valid_hour_utc >= $first and valid_hour_utc - hour_before = interval 1 hour
-        and provider = provider_before and abs({q.name} - {q.name}_before) > {q.max_hourly_change}
+    where valid_hour_utc >= $first and valid_hour_utc - hour_before = interval '1 hour'
+        and provider = provider_before and abs({name} - {name}_before) > {limit}
 """
 _DISAGREEMENT = """
-    select location_id, valid_hour_utc, '{q.name}' as quantity, one, one_{q.name} as one_value,
-        other, other_{q.name} as other_value, abs(one_{q.name} - other_{q.name}) as apart,
-        {q.max_disagreement}::double as allowed
+    select location_id, valid_hour_utc, '{name}', one, one_{name}, other, other_{name}
     from pairs
-    where abs(one_{q.name} - other_{q.name}) > {q.max_disagreement}
+    where abs(one_{name} - other_{name}) > {limit}
 """
 
 
-def _each(quantities: Sequence[Quantity], query: str) -> str:
+def _each(limits: Mapping[str, float], query: str) -> str:
     """The query for each of the quantities, together."""
-    return " union all ".join(query.format(q=q) for q in quantities)
+    return " union all ".join(query.format(name=name, limit=limit) for name, limit in limits.items())
 
 
-def _names(quantities: Sequence[Quantity]) -> str:
-    return ", ".join(q.name for q in quantities)
-
-
-def _steps(quantities: Sequence[Quantity], hours_before: int) -> str:
+def _steps(names: Iterable[str], hours_before: int) -> str:
     """SQL: each hour of silver beside the one before it, from so many hours before the first."""
-    before = ", ".join(f"lag({q.name}) over place as {q.name}_before" for q in quantities)
+    before = "".join(f"{name}, lag({name}) over place as {name}_before, " for name in names)
     return f"""
         with steps as (
-            select location_id, valid_hour_utc, provider, {_names(quantities)}, {before},
+            select location_id, valid_hour_utc, provider, {before}
                 lag(valid_hour_utc) over place as hour_before, lag(provider) over place as provider_before
             from silver.observations
-            where valid_hour_utc between $first::timestamptz - interval {hours_before} hour and $last::timestamptz
+            where valid_hour_utc between $first::timestamptz - interval '{hours_before} hours' and $last::timestamptz
             window place as (partition by location_id order by valid_hour_utc)
         )
     """

@@ -35,21 +35,17 @@ DRIFT_MIN_SHARE = 0.9
 def completeness(store: Warehouse, dataset: Dataset, locations: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether every place has a row in every hour. ERROR when nothing came at all, else WARN."""
     sql = f"""
-        with expected as (
-            select location_id, hour_utc
-            from unnest(?::varchar[]) as place(location_id),
-                generate_series(?::timestamptz, ?::timestamptz, interval 1 hour) as grid(hour_utc)
-        )
-        select e.location_id, count(*), min(hour_utc), max(hour_utc)
-        from expected as e
-        anti join bronze.{dataset.name} as b
-            on b.location_id = e.location_id and b.{dataset.partition_column} = e.hour_utc
-            and b.{dataset.partition_column} between ? and ?
-        group by e.location_id
-        order by e.location_id
+        select place.location_id, count(*), min(grid.hour_utc), max(grid.hour_utc)
+        from unnest($places::varchar[]) as place(location_id)
+        cross join generate_series($first::timestamptz, $last::timestamptz, interval '1 hour') as grid(hour_utc)
+        left join bronze.{dataset.name} as landed
+            on landed.location_id = place.location_id and landed.{dataset.partition_column} = grid.hour_utc
+            and landed.{dataset.partition_column} between $first and $last
+        where landed.location_id is null
+        group by place.location_id
     """
     ids = [location.id for location in locations]
-    missing = store.query(sql, [ids, hours.first, hours.last, hours.first, hours.last])
+    missing = sorted(store.query(sql, {"places": ids, "first": hours.first, "last": hours.last}))
     expected = len(ids) * len(hours)
     absent = sum(count for _, count, _, _ in missing)
     places = [
@@ -73,8 +69,8 @@ def valid_hour_in_partition(store: Warehouse, dataset: Dataset, _: Sequence[Loca
     else:
         tolerance = int(READING_TOLERANCE.total_seconds())
         misfiled = f"""
-            observed_at_utc < valid_hour_utc - interval {tolerance} second
-            or observed_at_utc >= valid_hour_utc + interval 1 hour
+            observed_at_utc < valid_hour_utc - interval '{tolerance} seconds'
+            or observed_at_utc >= valid_hour_utc + interval '1 hour'
         """
         limit = f"{tolerance // 60} minutes before its hour to the end of it"
     partition, own_time = dataset.partition_column, dataset.version_key[-1]
@@ -82,11 +78,12 @@ def valid_hour_in_partition(store: Warehouse, dataset: Dataset, _: Sequence[Loca
         f"""
         select location_id, {partition}, {own_time}
         from bronze.{dataset.name}
-        where {partition} between ? and ? and ({partition} <> date_trunc('hour', {partition}) or {misfiled})
-        order by {partition}, location_id
+        where {partition} between $first and $last
+            and ({partition} <> date_trunc('hour', {partition}) or {misfiled})
         """,
-        [hours.first, hours.last],
+        {"first": hours.first, "last": hours.last},
     )
+    rows.sort(key=lambda row: (row[1], row[0]))
     examples = [
         {"place": place, "hour": str(hour), "value": f"{own_time} {time}", "limit": limit} for place, hour, time in rows
     ]
@@ -100,43 +97,54 @@ def valid_hour_in_partition(store: Warehouse, dataset: Dataset, _: Sequence[Loca
 
 def plausible_limits(store: Warehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether every stored value lies within the limits of its quantity."""
-    outside = " union all ".join(
+    partition = dataset.partition_column
+    outside = " or ".join(f"{q.name} not between {q.lower} and {q.upper}" for q in dataset.quantities)
+    rows = store.query_rows(
         f"""
-        select location_id, {dataset.partition_column}, '{q.name}', {q.name}, '{q.lower} to {q.upper}'
+        select location_id, {partition}, {", ".join(q.name for q in dataset.quantities)}
         from bronze.{dataset.name}
-        where {dataset.partition_column} between $first and $last and not ({q.name} between {q.lower} and {q.upper})
-        """
-        for q in dataset.quantities
+        where {partition} between $first and $last and ({outside})
+        """,
+        {"first": hours.first, "last": hours.last},
     )
-    rows = sorted(store.query(outside, {"first": hours.first, "last": hours.last}), key=lambda row: (row[1], row[0]))
+    rows.sort(key=lambda row: (row[partition], row["location_id"]))
     examples = [
-        {"place": place, "hour": format_hour(hour), "quantity": name, "value": value, "limit": limits}
-        for place, hour, name, value, limits in rows
+        {
+            "place": row["location_id"],
+            "hour": format_hour(row[partition]),
+            "quantity": q.name,
+            "value": row[q.name],
+            "limit": f"{q.lower} to {q.upper}",
+        }
+        for row in rows
+        for q in dataset.quantities
+        if row[q.name] is not None and not q.lower <= row[q.name] <= q.upper
     ]
     first = examples[0] if examples else None
     return Outcome(
-        passed=not rows,
-        description=f"{len(rows)} values lie outside the plausible limits"
+        passed=not examples,
+        description=f"{len(examples)} values lie outside the plausible limits"
         + (f", such as {first['quantity']} {first['value']} at {first['place']}" if first else ""),
-        metadata={"implausible": len(rows), **place_table("examples", examples)},
+        metadata={"implausible": len(examples), **place_table("examples", examples)},
     )
 
 
 def quarantine_share(store: Warehouse, dataset: Dataset, _: Sequence[Location], hours: HourRange) -> Outcome:
     """Whether few records lie in quarantine unresolved. Always WARN: the good rows are good."""
     ((kept,),) = store.query(
-        f"select count(*) from bronze.{dataset.name} where {dataset.partition_column} between ? and ?",
-        [hours.first, hours.last],
+        f"select count(*) from bronze.{dataset.name} where {dataset.partition_column} between $first and $last",
+        {"first": hours.first, "last": hours.last},
     )
     rows = store.query(
         """
         select location_id, hour_utc, reason, field, message
         from bronze.quarantine
-        where dataset = ? and hour_utc between ? and ? and resolved_load_id is null
-        order by hour_utc desc, location_id, reason, field, message
+        where dataset = $dataset and hour_utc between $first and $last and resolved_load_id is null
         """,
-        [dataset.name, hours.first, hours.last],
+        {"dataset": dataset.name, "first": hours.first, "last": hours.last},
     )
+    rows.sort(key=lambda row: (row[0], row[2], row[3] is None, row[3], row[4]))
+    rows.sort(key=lambda row: row[1], reverse=True)
     rejected = len(rows)
     share = rejected / (kept + rejected) if rejected else 0.0
     entries = [
@@ -199,9 +207,9 @@ def _usual_fields(store: Warehouse, dataset: Dataset, source: Source, before: da
     ((last,),) = store.query(
         f"""
         select max({dataset.partition_column}) from bronze.{dataset.name}
-        where provider = ? and endpoint = ? and {dataset.partition_column} < ?
+        where provider = $provider and endpoint = $endpoint and {dataset.partition_column} < $before
         """,
-        [*source, before],
+        {"provider": source.provider, "endpoint": source.endpoint, "before": before},
     )
     if last is None:
         return {}

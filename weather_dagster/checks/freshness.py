@@ -53,7 +53,7 @@ def fetched_recently(store: Warehouse, dataset: Dataset, locations: Sequence[Loc
     hour = dataset.partition_column
     clock = f"""
         max(ingested_at_utc) filter (
-            ingested_at_utc between {hour} and {hour} + interval {LANDED_WITHIN // HOUR} hour
+            where ingested_at_utc between {hour} and {hour} + interval '{LANDED_WITHIN // HOUR} hours'
             and ingested_at_utc <= $now::timestamptz
         )
     """
@@ -63,7 +63,7 @@ def fetched_recently(store: Warehouse, dataset: Dataset, locations: Sequence[Loc
 def weather_recently(store: Warehouse, dataset: Dataset, locations: Sequence[Location], now: datetime) -> Outcome:
     """Whether the newest weather of every place is at most 3 hours old (ERROR: 6), the future left aside."""
     value = MAIN_VALUES[dataset.name].name
-    clock = f"max(least(valid_hour_utc, observed_at_utc)) filter ({value} is not null)"
+    clock = f"max(least(valid_hour_utc, observed_at_utc)) filter (where {value} is not null)"
     return _judged(store, dataset, locations, now, clock, WEATHER_LIMITS, f"an hour with {value}")
 
 
@@ -148,17 +148,16 @@ def _new_places(store: Warehouse, dataset: Dataset, ids: Sequence[str], now: dat
         return []
     sql = f"""
         select place.location_id
-        from unnest($ids::varchar[]) as place(location_id)
-        anti join bronze.{dataset.name} as had on had.location_id = place.location_id
-        anti join (
-            select location_id
-            from bronze.locations
-            inner join bronze.loads using (load_id)
-            where landed_at_utc < $known_before::timestamptz
-        ) as known on known.location_id = place.location_id
-        order by place.location_id
+        from unnest($places::varchar[]) as place(location_id)
+        where not exists (select 1 from bronze.{dataset.name} as had where had.location_id = place.location_id)
+            and not exists (
+                select 1
+                from bronze.locations as known
+                inner join bronze.loads on loads.load_id = known.load_id
+                where known.location_id = place.location_id and loads.landed_at_utc < $known_before::timestamptz
+            )
     """
-    return [place for (place,) in store.query(sql, {"ids": list(ids), "known_before": now - GRACE})]
+    return sorted(place for (place,) in store.query(sql, {"places": list(ids), "known_before": now - GRACE}))
 
 
 def _told(age: timedelta, what: str) -> str:

@@ -177,6 +177,9 @@ class Store(Protocol):
     def dbt_environment(self) -> dict[str, str]:
         """What dbt's profile reads to find the same store."""
 
+    def dbt_turn(self) -> AbstractContextManager[None]:
+        """Wait until no other dbt refines this store: two at once would take on the same loads and double rows."""
+
 
 def payload_paths(structure: Any) -> Iterator[str]:
     """Paths of a payload's structure, in which null stands as the type ``NULL``."""

@@ -5,6 +5,7 @@ Rows go by binary COPY into temporary tables first. Then one lock of all landing
 one has seen all below it.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,14 +43,20 @@ MIGRATIONS = migrations("postgres")
 BY_MONTH = frozenset({DatasetName.OBSERVATIONS, DatasetName.FORECASTS})
 """Tables with a partition for each month."""
 
+DBT_PATIENCE = timedelta(hours=1)
+"""How long a dbt waits for another, which may be refreshing everything."""
+
 ATTEMPTS = 5
 """How often work is begun that another transaction, or the end of a connection, has undone."""
 
 _LANDING_LOCK = 0x5745_0001
 _MIGRATION_LOCK = 0x5745_0002
+_DBT_LOCK = 0x5745_0003
 """Keys of advisory locks, which are a database's own."""
 
 T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
 
 
 class PostgresWarehouse(Warehouse):
@@ -436,8 +443,7 @@ def _psycopg_form(found: re.Match[str]) -> str:
 class PostgresStore:
     """A Postgres database."""
 
-    url: SecretStr | None
-    """None where the setting is missing, which is told when the store is used."""
+    url: SecretStr
 
     def __str__(self) -> str:
         return str(self.address)
@@ -447,7 +453,7 @@ class PostgresStore:
         """Where it is.
 
         Raises:
-            ConfigurationError: there is no URL, or it cannot be read.
+            ConfigurationError: the URL cannot be read.
         """
         return Address.read(self.url)
 
@@ -478,7 +484,6 @@ class PostgresStore:
         """What dbt's profile reads to find the same database."""
         address = self.address
         told = {
-            "WEATHER_DBT_TARGET": "postgres",
             "WEATHER_POSTGRES_HOST": address.host,
             "WEATHER_POSTGRES_PORT": address.port,
             "WEATHER_POSTGRES_USER": address.user,
@@ -486,6 +491,21 @@ class PostgresStore:
             "DBT_ENV_SECRET_POSTGRES_PASSWORD": address.password,
         }
         return told | ({"WEATHER_POSTGRES_SSLMODE": address.ssl_mode} if address.ssl_mode else {})
+
+    @contextmanager
+    def dbt_turn(self) -> Iterator[None]:
+        """See ``Store.dbt_turn``: a lock that a connection holds, and that ends with it."""
+        with self._connected(read_only=False, patience=LOCK_TIMEOUT) as warehouse:
+            ((is_free,),) = warehouse.query("select pg_try_advisory_lock($lock)", {"lock": _DBT_LOCK})
+            if not is_free:
+                _logger.warning("Waiting: another dbt refines the warehouse %s", self)
+                patience = f"{DBT_PATIENCE.total_seconds():.0f}s"
+                warehouse.query(
+                    "select set_config('lock_timeout', $patience, false), set_config('statement_timeout', '0', false)",
+                    {"patience": patience},
+                )
+                warehouse.query("select pg_advisory_lock($lock)", {"lock": _DBT_LOCK})
+            yield
 
     @contextmanager
     def _connected(self, *, read_only: bool, patience: timedelta) -> Iterator[PostgresWarehouse]:

@@ -51,16 +51,12 @@ class Address:
     ssl_mode: str | None
 
     @classmethod
-    def read(cls, url: SecretStr | None) -> "Address":
+    def read(cls, url: SecretStr) -> "Address":
         """Take a URL apart, as libpq does.
 
         Raises:
-            ConfigurationError: there is none, or it cannot be read; its text is not repeated.
+            ConfigurationError: it cannot be read; its text is not repeated.
         """
-        if url is None:
-            raise ConfigurationError(
-                f"{SETTING} is not set; it names the warehouse, like postgresql://user:password@host:5432/database"
-            )
         try:
             parts = conninfo_to_dict(url.get_secret_value())
         except psycopg.ProgrammingError:

@@ -14,7 +14,7 @@ from weather_dagster_tests.weather_dbt.bronze import land, place
 from weather_dagster_tests.weather_dbt.conftest import Dbt
 
 # Names of column types that DuckDB and Postgres both know; a contract cannot choose by engine.
-SHARED_TYPES = {"varchar", "bigint", "float8", "boolean", "date", "timestamp", "timestamptz"}
+SHARED_TYPES = {"text", "bigint", "float8", "boolean", "date", "timestamp", "timestamptz"}
 REGENERATE = "run: python -m weather_dagster_tests.weather_dbt.generated"
 
 

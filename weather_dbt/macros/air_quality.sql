@@ -41,12 +41,12 @@
     US index of a 24 h mean in µg/m3, a whole number: linear within a class, rounded half up, and above the table
     on along the last class.
 
-    The concentration is cut to whole steps, as a decimal: a mean of nine tenths everywhere may be a double just
-    below. Whole numbers as numerator and denominator keep a half a half on every engine.
+    The concentration is rounded before it is cut to whole steps: a mean of nine tenths everywhere may be a double
+    just below. Whole numbers as numerator and denominator keep a half a half on every engine.
 #}
 {% macro us_aqi(mean_ug_m3, pollutant) %}
     {%- set table = us_aqi_breakpoints()[pollutant] -%}
-    {%- set steps -%} floor(cast({{ mean_ug_m3 }} as decimal(18, 6)) * {{ table['steps'] }}) {%- endset -%}
+    {%- set steps -%} floor({{ rounded(mean_ug_m3, 6) }} * {{ table['steps'] }}) {%- endset -%}
     {%- set classes = us_aqi_classes() -%}
     case
         when {{ mean_ug_m3 }} is null then null

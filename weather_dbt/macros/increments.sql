@@ -14,7 +14,7 @@
 {# Condition: the row has not been seen by this model yet. #}
 {% macro is_fresh(load_id='load_id') %}
     {%- if is_incremental() -%}
-        {{ load_id }} > (select coalesce(max(load_id), 0) from {{ this }})
+        {{ load_id }} > {{ at_hand('select coalesce(max(load_id), 0) from ' ~ this) }}
     {%- else -%}
         true
     {%- endif -%}
@@ -41,7 +41,7 @@
                 partition by {{ prefixed('versions', key) }}
                 order by
                     {{ provider_rank('versions.provider') }},
-                    versions.provider
+                    {{ in_byte_order('versions.provider') }}
                     {%- if observed_at %},
                     abs({{ hours_between('versions.' ~ observed_at, 'versions.valid_hour_utc') }}),
                     versions.{{ observed_at }}
@@ -49,16 +49,25 @@
                     versions.load_id desc
             ) as ranking,
             max(versions.load_id) over (partition by {{ prefixed('versions', key) }}) as newest_load_id
-        from {{ bronze }} as versions
         {%- if is_incremental() %}
-        inner join (
-            select distinct {{ key | join(', ') }}
-            from {{ bronze }}
-            where {{ is_fresh() }}
+        from (
+            select known.*
+            from {{ bronze }} as known
+            inner join (
+                select distinct {{ key | join(', ') }}
+                from {{ bronze }}
+                where {{ is_fresh() }}
+            ) as touched on {{ same('known', 'touched', key) }}
             {%- if locations %}
-                or location_id in (select location_id from {{ locations }} where {{ is_fresh() }})
+            -- A row that comes by both ways does no harm, and each of the two is planned by itself.
+            union all
+            select *
+            from {{ bronze }}
+            where location_id in (select location_id from {{ locations }} where {{ is_fresh() }})
             {%- endif %}
-        ) as touched on {{ same('versions', 'touched', key) }}
+        ) as versions
+        {%- else %}
+        from {{ bronze }} as versions
         {%- endif %}
     ) as ranked
     where ranking = 1

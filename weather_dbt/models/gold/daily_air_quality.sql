@@ -1,17 +1,18 @@
 {{ config(
     unique_key=['location_id', 'local_date'],
+    indexes=indexes(['location_id', 'local_date']),
     pre_hook="{{ forget_former_zones(ref('air_quality')) }}",
 ) }}
 
 {%- set frame_hours = 8 %}
 {%- set frame_needs_hours = 6 %}
 
-with hours as (
+with hours as {{ not_materialized() }} (
 
     select
         *,
         {{ utc_time('valid_hour_utc') }} as utc_time,
-        cast({{ utc_time('valid_hour_utc') }} as date) as utc_date,
+        {{ utc_date('valid_hour_utc') }} as utc_date,
         cast({{ local_time('time_zone', 'valid_hour_utc') }} as date) as local_date
     from {{ ref('air_quality') }}
 

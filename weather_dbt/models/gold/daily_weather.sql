@@ -1,5 +1,6 @@
 {{ config(
     unique_key=['location_id', 'local_date'],
+    indexes=indexes(['location_id', 'local_date']),
     pre_hook="{{ forget_former_zones(ref('hourly_weather')) }}",
 ) }}
 

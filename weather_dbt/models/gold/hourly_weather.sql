@@ -1,4 +1,7 @@
-{{ config(unique_key=['location_id', 'valid_hour_utc']) }}
+{{ config(
+    unique_key=['location_id', 'valid_hour_utc'],
+    indexes=indexes(['location_id', 'valid_hour_utc'], day='local_date'),
+) }}
 
 with fresh_hours as (
 

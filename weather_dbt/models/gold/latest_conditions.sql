@@ -1,4 +1,4 @@
-{{ config(unique_key=['location_id']) }}
+{{ config(unique_key=['location_id'], indexes=indexes(['location_id'])) }}
 
 {%- set columns = [
     'location_id', 'location_name', 'country', 'latitude', 'longitude', 'time_zone', 'valid_hour_utc', 'local_time',

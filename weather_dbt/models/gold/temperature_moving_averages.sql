@@ -1,16 +1,16 @@
-{{ config(unique_key=['location_id', 'valid_hour_utc']) }}
+{{ config(unique_key=['location_id', 'valid_hour_utc'], indexes=indexes(['location_id', 'valid_hour_utc'])) }}
 
 {#- A row of one UTC day has part in the frames of that day and of as many days after it. -#}
 {%- set reach_days = 7 %}
 
-with hours as (
+with hours as {{ not_materialized() }} (
 
     select
         location_id,
         location_name,
         valid_hour_utc,
         {{ utc_time('valid_hour_utc') }} as utc_time,
-        cast({{ utc_time('valid_hour_utc') }} as date) as utc_date,
+        {{ utc_date('valid_hour_utc') }} as utc_date,
         temperature_c,
         load_id
     from {{ ref('observations') }}

@@ -1,4 +1,7 @@
-{{ config(unique_key=['location_id', 'valid_hour_utc']) }}
+{{ config(
+    unique_key=['location_id', 'valid_hour_utc'],
+    indexes=indexes(['location_id', 'valid_hour_utc'], day=utc_date('valid_hour_utc')),
+) }}
 
 with winners as (
 

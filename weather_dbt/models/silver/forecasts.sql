@@ -1,4 +1,4 @@
-{{ config(unique_key=['location_id', 'issued_hour_utc', 'valid_hour_utc']) }}
+{{ config(unique_key=['location_id', 'issued_hour_utc', 'valid_hour_utc'], indexes=indexes(['location_id', 'issued_hour_utc', 'valid_hour_utc'])) }}
 
 with winners as (
 
