@@ -1,7 +1,7 @@
 """A real Postgres server for the tests: WEATHER_POSTGRES_URL's, else one of their own on a free port."""
 
 import os
-import pwd
+import shutil
 import subprocess
 import tempfile
 import uuid
@@ -9,12 +9,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
+from weather_dagster.warehouse.base import Store, Warehouse
+from weather_dagster.warehouse.duckdb import DuckDBStore
 from weather_dagster.warehouse.postgres import PostgresStore
 from weather_dagster_tests.ports import free_port
 
@@ -41,8 +44,7 @@ class PostgresServer:
             utils.ensure_prefix_permissions(self._bin)
             utils.ensure_folder_permissions(self._bin.parent, 0o055)
             utils.ensure_prefix_permissions(folder)
-            entry = pwd.getpwnam(USER)
-            os.chown(folder, entry.pw_uid, entry.pw_gid)
+            self.give(folder)
         secret = folder / "password"
         secret.write_text(PASSWORD, encoding="utf-8")
         self._run(
@@ -62,6 +64,11 @@ class PostgresServer:
     def url(self) -> str:
         """The superuser's."""
         return f"postgresql://postgres:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{self.port}/postgres"
+
+    def give(self, folder: Path) -> None:
+        """Let a folder belong to the server."""
+        if self._user:
+            shutil.chown(folder, USER)
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -108,11 +115,13 @@ def postgres_server() -> Iterator[str]:
 def fresh_database(server: str) -> Iterator[str]:
     """URL of a new, empty database, which is dropped afterwards, whoever is still in it."""
     name = f"weather_{uuid.uuid4().hex[:12]}"
+    # A connection for each: the server may be stopped and started in between.
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'create database "{name}"'.encode())
-        try:
-            yield with_parts(server, dbname=name)
-        finally:
+    try:
+        yield with_parts(server, dbname=name)
+    finally:
+        with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f'drop database "{name}" with (force)'.encode())
 
 
@@ -129,10 +138,23 @@ def postgres_store(postgres_url: str) -> PostgresStore:
     return PostgresStore(SecretStr(postgres_url))
 
 
+@pytest.fixture(params=["duckdb", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A new, empty store of each engine."""
+    if request.param == "duckdb":
+        return DuckDBStore(tmp_path / "w.duckdb")
+    return request.getfixturevalue("postgres_store")
+
+
+@pytest.fixture
+def opened(store: Store) -> Iterator[Warehouse]:
+    """A new, empty warehouse of each engine."""
+    with store.open() as warehouse:
+        yield warehouse
+
+
 def with_parts(url: str, **parts: str | int) -> str:
     """The same URL with other parts: ``user``, ``password``, ``host``, ``port``, ``dbname``."""
-    from urllib.parse import quote
-
     told = {**conninfo_to_dict(url), **parts}
     user, password, database = (quote(str(told.pop(name, "")), safe="") for name in ("user", "password", "dbname"))
     host, port = told.pop("host"), told.pop("port", 5432)

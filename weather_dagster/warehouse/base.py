@@ -23,6 +23,15 @@ from weather_dagster.locations import Location
 LOCK_TIMEOUT = timedelta(seconds=30)
 """How long another process that is in the way is waited for before an error says who it is."""
 
+LOADS_COLUMNS = (
+    "load_id, dataset, provider, run_id, first_hour_utc, last_hour_utc, rows_added, quarantined, landed_at_utc"
+)
+QUARANTINE_COLUMNS = (
+    "dataset, provider, endpoint, location_id, hour_utc, reason, field, message, payload, payload_hash, "
+    "contract_version, quarantined_at_utc, run_id, load_id"
+)
+"""What a landing fills in, named, so that a later version of the schema can add a column."""
+
 
 @dataclass(frozen=True)
 class Landed:

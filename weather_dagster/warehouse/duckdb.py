@@ -23,7 +23,9 @@ from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.warehouse.base import (
+    LOADS_COLUMNS,
     LOCK_TIMEOUT,
+    QUARANTINE_COLUMNS,
     Landed,
     PayloadFields,
     QuarantineKey,
@@ -120,7 +122,7 @@ class DuckDBWarehouse(Warehouse):
                 connection.rollback()
                 return Landed(None, 0, 0)
             connection.execute(
-                "insert into bronze.loads values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"insert into bronze.loads ({LOADS_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     load_id,
                     dataset.name,
@@ -213,10 +215,10 @@ class DuckDBWarehouse(Warehouse):
     def _insert_rejections(self, rejections: Sequence[Rejection], run_id: str, load_id: int, now: datetime) -> int:
         if not rejections:
             return 0
-        sql = """
-            insert into bronze.quarantine
+        sql = f"""
+            insert into bronze.quarantine ({QUARANTINE_COLUMNS})
             select dataset, provider, endpoint, location_id, hour_utc, reason, field, message,
-                payload, payload_hash, ?::bigint, ?::timestamptz, ?, ?::bigint, null::bigint
+                payload, payload_hash, ?::bigint, ?::timestamptz, ?, ?::bigint
             from rejections
             anti join bronze.quarantine as kept
                 on kept.dataset = rejections.dataset
@@ -255,6 +257,7 @@ class DuckDBWarehouse(Warehouse):
         table = pa.Table.from_pylist([location.model_dump() for location in locations], schema=_LOCATION_SCHEMA)
         sql = """
             insert or replace into bronze.locations
+                (location_id, name, country, latitude, longitude, time_zone, load_id)
             select id, name, country, latitude, longitude, time_zone, ?::bigint from (
                 select id, name, country, latitude, longitude, time_zone from places
                 except

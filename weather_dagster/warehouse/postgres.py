@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
@@ -24,7 +25,9 @@ from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.warehouse.base import (
+    LOADS_COLUMNS,
     LOCK_TIMEOUT,
+    QUARANTINE_COLUMNS,
     Landed,
     PayloadFields,
     QuarantineKey,
@@ -39,6 +42,7 @@ from weather_dagster.warehouse.schema import migrations, require_current, upgrad
 from weather_dagster.weather_api.ledger import API_CALLS_SCHEMA
 
 MIGRATIONS = migrations("postgres")
+ROLES = Path(__file__).parent / "roles.sql"
 
 BY_MONTH = frozenset({DatasetName.OBSERVATIONS, DatasetName.FORECASTS})
 """Tables with a partition for each month."""
@@ -126,7 +130,7 @@ class PostgresWarehouse(Warehouse):
                 if not (rows_added or quarantined or settled or places_changed):
                     raise psycopg.Rollback(transaction)
                 cursor.execute(
-                    "insert into bronze.loads values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                    f"insert into bronze.loads ({LOADS_COLUMNS}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
                     [
                         load_id,
                         str(dataset.name),
@@ -265,6 +269,8 @@ class PostgresWarehouse(Warehouse):
         """See ``schema.Migratable``."""
         with self._connection.transaction():
             self._connection.execute("select pg_advisory_xact_lock(%s)", [_MIGRATION_LOCK])
+            # A new index takes as long as the store is large.
+            self._connection.execute("set local statement_timeout = 0")
             yield
 
     def script(self, sql: str) -> None:
@@ -279,6 +285,14 @@ class PostgresWarehouse(Warehouse):
         """
         # Nothing of it is left when it fails: it may begin again.
         return self._repeating(lambda: upgrade(f"the warehouse {self.address}", self, MIGRATIONS))
+
+    def make_roles(self) -> None:
+        """Make owner, writer and reader, and give each what it needs (``roles.sql``); again, to put it right.
+
+        Raises:
+            WarehouseError: the role that asks may not make roles, or does not own the tables.
+        """
+        self._repeating(lambda: self.script(ROLES.read_text(encoding="utf-8")))
 
     def _add_months(self, dataset: Dataset, records: pa.Table) -> None:
         if dataset.name not in BY_MONTH or not records.num_rows:
@@ -318,10 +332,10 @@ class PostgresWarehouse(Warehouse):
         if not rejections:
             return 0
         return self._execute(
-            """
-            insert into bronze.quarantine
+            f"""
+            insert into bronze.quarantine ({QUARANTINE_COLUMNS})
             select dataset, provider, endpoint, location_id, hour_utc, reason, field, message, payload, payload_hash,
-                $contract_version, $now, $run_id, $load_id, null
+                $contract_version, $now, $run_id, $load_id
             from staged_rejections
             on conflict do nothing
             """,

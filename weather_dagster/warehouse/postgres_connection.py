@@ -104,6 +104,8 @@ def connect(address: Address, *, read_only: bool, patience: timedelta) -> psycop
             psycopg.connect,
             address.url.get_secret_value(),
             autocommit=True,
+            # Plans of statements that come once or twice; a pooler in between need not know them.
+            prepare_threshold=None,
             connect_timeout=max(2, int(patience.total_seconds())),
             application_name=f"weather {socket.gethostname()}:{os.getpid()}",
             client_encoding="utf8",
@@ -122,7 +124,10 @@ def connect(address: Address, *, read_only: bool, patience: timedelta) -> psycop
         # A landing takes its lock first, and has to see what those before it have committed.
         "default_transaction_isolation": "read committed",
         "default_transaction_read_only": "on" if read_only else "off",
+        # A month of readings is sorted in memory.
+        "work_mem": "32MB",
     }
+    # Texts, as DuckDB gives them.
     for name in ("json", "jsonb"):
         connection.adapters.register_loader(name, TextLoader)
     connection.adapters.register_loader("numeric", _NumericLoader)

@@ -59,12 +59,12 @@ def stage(cursor: psycopg.Cursor[Any], name: str, table: pa.Table, *, drop: bool
 def _values(column: pa.Array) -> Iterator[Any] | list[Any]:
     if pa.types.is_timestamp(column.type):
         column = pc.subtract(column.cast(_EPOCH.type), _EPOCH).cast(pa.int64())
-    elif pa.types.is_string(column.type) and pc.any(pc.match_substring(column, "\0")).as_py():
+    elif pa.types.is_string(column.type) and b"\0" in memoryview(column.buffers()[2] or b"").tobytes():
         # A body that nobody could read may hold it, and Postgres has no text with it.
         column = pc.replace_substring(column, "\0", "\N{SYMBOL FOR NULL}")
     if column.null_count == len(column):
         return [None] * len(column)
-    if pa.types.is_string(column.type) or not column.null_count:
+    if not column.null_count or not pa.types.is_primitive(column.type) or pa.types.is_boolean(column.type):
         return cast("list[Any]", column.to_numpy(zero_copy_only=False).tolist())
     values = column.fill_null(0).to_numpy(zero_copy_only=False).astype(object)
     values[column.is_null().to_numpy(zero_copy_only=False)] = None

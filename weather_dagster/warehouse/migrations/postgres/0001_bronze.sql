@@ -167,10 +167,10 @@ begin
     if parent not in ('observations', 'forecasts') or extract(day from first_day) <> 1 then
         raise exception 'bronze.% has no partition from % on', parent, first_day;
     end if;
-    if to_regclass(format('bronze.%I', part)) is null then
+    if not exists (select from pg_class where relname = part and relnamespace = 'bronze'::regnamespace) then
         perform pg_advisory_xact_lock(hashtext('bronze.add_month'));
-        -- Another may have made it while this one waited.
-        if to_regclass(format('bronze.%I', part)) is null then
+        -- Another may have made it while this one waited. (The table is asked: to_regclass would remember its answer.)
+        if not exists (select from pg_class where relname = part and relnamespace = 'bronze'::regnamespace) then
             execute format('create table bronze.%I (like bronze.%I including all)', part, parent);
             execute format(
                 'alter table bronze.%I attach partition bronze.%I for values from (%L) to (%L)',
