@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from weather_dagster.datasets import Dataset, payload_hash
+from weather_dagster.datasets import Dataset, Rejection, payload_hash
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
-from weather_dagster.warehouse.base import Landed
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse
+from weather_dagster.warehouse.base import Landed, Warehouse
 from weather_dagster_tests.records import to_arrow
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -20,11 +19,12 @@ def place(location_id: str, time_zone: str = "UTC", name: str | None = None) -> 
 
 
 def land(
-    warehouse: DuckDBWarehouse,
+    warehouse: Warehouse,
     dataset: Dataset,
     rows: Iterable[Mapping[str, Any]],
     places: Sequence[Location],
     *,
+    rejections: Sequence[Rejection] = (),
     now: datetime = NOW,
 ) -> Landed:
     """Land rows given by column name (instants aware); what a row leaves out is missing or a plain default."""
@@ -43,7 +43,7 @@ def land(
     return warehouse.land(
         dataset,
         to_arrow(dataset, tuples),
-        [],
+        rejections,
         places,
         provider=",".join(sorted(providers)),
         hours=HourRange(min(hours), max(hours)),

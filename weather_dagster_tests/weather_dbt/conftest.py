@@ -1,40 +1,70 @@
-"""Runs the real dbt project in process, on DuckDB files of the tests' own."""
+"""Runs the real dbt project in process, on warehouses of the tests' own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
+from pydantic import SecretStr
+
+from weather_dagster.warehouse.base import Store
+from weather_dagster.warehouse.duckdb import DuckDBStore
+from weather_dagster.warehouse.postgres import PostgresStore
+from weather_dagster_tests.postgres import fresh_database
 
 PROJECT = Path(__file__).parents[2] / "weather_dbt"
+ENGINES = ("duckdb", "postgres")
 
 
 class Dbt:
-    """A dbt project, parsed once; each call works on one warehouse file.
+    """A dbt project, parsed once for each engine; each call works on one warehouse, a store or a DuckDB file.
 
-    The manifest fixes the name of the database, so every file is called ``warehouse.duckdb``.
+    A manifest fixes the name of the database. So every file is called ``warehouse.duckdb``, and in the manifest of
+    Postgres the name is written anew for each call.
     """
 
     def __init__(self, project: Path, scratch: Path) -> None:
-        self._options = [
-            "--project-dir", str(project), "--profiles-dir", str(project),
-            "--target-path", str(scratch / "target"), "--log-path", str(scratch / "logs"),
+        self._project = project
+        self._scratch = scratch
+        self._manifests: dict[str, Manifest] = {}
+
+    def __call__(self, warehouse: Store | Path, *arguments: str) -> None:
+        """Run one dbt command and let go of the warehouse."""
+        store = DuckDBStore(warehouse) if isinstance(warehouse, Path) else warehouse
+        environment = {"WEATHER_DBT_TARGET": "duckdb", **store.dbt_environment()}
+        manifest = self.manifest(environment["WEATHER_DBT_TARGET"])
+        if isinstance(store, DuckDBStore):
+            assert store.path.name == "warehouse.duckdb"
+        else:
+            for node in chain(manifest.nodes.values(), manifest.sources.values()):
+                node.database = environment["WEATHER_POSTGRES_DATABASE"]
+        self._invoke(list(arguments), environment, manifest)
+
+    def manifest(self, target: str = "duckdb") -> Manifest:
+        """What dbt makes of the project for a target, without a warehouse."""
+        if target not in self._manifests:
+            duckdb_path = str(self._scratch / "warehouse.duckdb")
+            environment = {"WEATHER_DBT_TARGET": target, "WEATHER_DUCKDB_PATH": duckdb_path}
+            manifest = self._invoke(["--warn-error", "parse"], environment, None)
+            assert isinstance(manifest, Manifest)
+            self._manifests[target] = manifest
+        return self._manifests[target]
+
+    def _invoke(self, arguments: list[str], environment: dict[str, str], manifest: Manifest | None) -> object:
+        options = [
+            "--project-dir", str(self._project), "--profiles-dir", str(self._project),
+            "--target-path", str(self._scratch / environment["WEATHER_DBT_TARGET"]),
+            "--log-path", str(self._scratch / "logs"),
         ]  # fmt: skip
-        self.manifest = self._invoke(["--warn-error", "parse"], scratch / "warehouse.duckdb", None)
-        assert isinstance(self.manifest, Manifest)
-
-    def __call__(self, warehouse: Path, *arguments: str) -> None:
-        """Run one dbt command and let go of the file."""
-        assert warehouse.name == "warehouse.duckdb"
-        self._invoke(list(arguments), warehouse, self.manifest)
-
-    def _invoke(self, arguments: list[str], warehouse: Path, manifest: Manifest | None) -> object:
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("WEATHER_DUCKDB_PATH", str(warehouse))
+        with pytest.MonkeyPatch.context() as variables:
+            for name, value in environment.items():
+                variables.setenv(name, value)
             try:
-                outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *arguments, *self._options])
+                outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *arguments, *options])
             finally:
                 DuckDBConnectionManager.close_all_connections()
         bad = [r for r in getattr(outcome.result, "results", []) if r.status not in ("success", "pass")]
@@ -52,3 +82,23 @@ def dbt(tmp_path_factory: pytest.TempPathFactory) -> Dbt:
 def make_dbt(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Dbt]:
     """Make a runner of another project folder."""
     return lambda project: Dbt(project, tmp_path_factory.mktemp("dbt"))
+
+
+@pytest.fixture(scope="module")
+def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Store]]:
+    """Make an empty store of an engine."""
+    with ExitStack() as databases:
+
+        def make(engine: str) -> Store:
+            if engine == "duckdb":
+                return DuckDBStore(tmp_path_factory.mktemp("store") / "warehouse.duckdb")
+            server = request.getfixturevalue("postgres_server")
+            return PostgresStore(SecretStr(databases.enter_context(fresh_database(server))))
+
+        yield make
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def new_store(request: pytest.FixtureRequest, stores: Callable[[str], Store]) -> Callable[[], Store]:
+    """Make an empty store of one engine; what asks for it runs on each."""
+    return lambda: stores(request.param)

@@ -8,10 +8,10 @@ import pytest
 
 from weather_dagster.datasets import AIR_QUALITY, OBSERVATIONS
 from weather_dagster.hours import HOUR
-from weather_dagster.warehouse.duckdb import open_warehouse
+from weather_dagster.warehouse.base import Store
 from weather_dagster_tests.weather_dbt.bronze import land, place
 from weather_dagster_tests.weather_dbt.conftest import Dbt
-from weather_dagster_tests.weather_dbt.test_calculations import case
+from weather_dagster_tests.weather_dbt.test_calculations import Query, case, querying
 
 pytestmark = pytest.mark.integration
 
@@ -49,9 +49,6 @@ UNEQUAL: list[tuple[str, dict[str, float]]] = [
     ("simulator", {"sulphur_dioxide_ug_m3": 9, "carbon_monoxide_ug_m3": 300, "pm10_ug_m3": 55}),
     ("simulator", {"sulphur_dioxide_ug_m3": 8, "carbon_monoxide_ug_m3": 220}),
 ]
-
-Query = Callable[..., list[tuple[Any, ...]]]
-
 
 def day_of(name: str, hours: int = 24, first: datetime = DAY, **values: float) -> list[dict[str, Any]]:
     """Equal hours of one place."""
@@ -92,25 +89,24 @@ def air_quality_rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def query(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Query:
-    warehouse = tmp_path_factory.mktemp("air_quality") / "warehouse.duckdb"
+def query(dbt: Dbt, new_store: Callable[[], Store]) -> Query:
+    store = new_store()
     rows = air_quality_rows()
     names = dict.fromkeys(row["location_id"] for row in rows)
     places = [place(name, "Europe/Paris" if name in ("spring", "autumn") else "UTC") for name in names]
-    with open_warehouse(warehouse) as bronze:
+    with store.open() as bronze:
         land(bronze, AIR_QUALITY, rows, places)
         land(bronze, OBSERVATIONS, precipitation_rows(), [place("alps")])
-    dbt(warehouse, "build")
-
-    def run(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        with open_warehouse(warehouse, read_only=True) as store:
-            return store.query(sql, parameters)
-
-    return run
+    dbt(store, "build")
+    return querying(store)
 
 
 def daily(query: Query, columns: str, name: str, day: date = JUNE_1) -> tuple[Any, ...]:
-    (row,) = query(f"select {columns} from gold.daily_air_quality where location_id = ? and local_date = ?", name, day)
+    (row,) = query(
+        f"select {columns} from gold.daily_air_quality where location_id = $place and local_date = $day",
+        place=name,
+        day=day,
+    )
     return row
 
 

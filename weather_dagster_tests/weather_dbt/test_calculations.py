@@ -7,12 +7,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from weather_dagster.datasets import FORECASTS, OBSERVATIONS
 from weather_dagster.hours import HOUR
-from weather_dagster.warehouse.duckdb import open_warehouse
+from weather_dagster.warehouse.base import Store
 from weather_dagster_tests.weather_dbt.bronze import land, place
 from weather_dagster_tests.weather_dbt.conftest import Dbt
 
@@ -83,36 +82,41 @@ def bronze_rows() -> dict[str, tuple[str, list[dict[str, Any]]]]:
     return places
 
 
-@pytest.fixture(scope="module")
-def query(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Query:
-    warehouse = tmp_path_factory.mktemp("cases") / "warehouse.duckdb"
-    given = bronze_rows()
-    with open_warehouse(warehouse) as bronze:
-        rows = [{"location_id": name, **row} for name, (_, rows) in given.items() for row in rows]
-        land(bronze, OBSERVATIONS, rows, [place(name, zone) for name, (zone, _) in given.items()])
-    dbt(warehouse, "build")
+def querying(store: Store) -> Query:
+    """Runs a SELECT on a store; keyword arguments are its parameters."""
 
-    def run(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        with open_warehouse(warehouse, read_only=True) as store:
-            return store.query(sql, parameters)
+    def run(sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        with store.open(read_only=True) as warehouse:
+            return warehouse.query(sql, parameters)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def query(dbt: Dbt, new_store: Callable[[], Store]) -> Query:
+    store = new_store()
+    given = bronze_rows()
+    with store.open() as bronze:
+        rows = [{"location_id": name, **row} for name, (_, rows) in given.items() for row in rows]
+        land(bronze, OBSERVATIONS, rows, [place(name, zone) for name, (zone, _) in given.items()])
+    dbt(store, "build")
+    return querying(store)
 
 
 @pytest.mark.parametrize(("number", "row"), list(enumerate(case("C17")["rows"])), ids=lambda v: str(v)[:60])
 def test_a_local_day_has_the_hours_whose_start_lies_in_it(query: Query, number: int, row: dict[str, Any]) -> None:
     days = query(
         "select hours_expected, hours_present, completeness, is_complete from gold.daily_weather"
-        " where location_id = ? and local_date = ?",
-        f"c17_{number}",
-        date.fromisoformat(row["local_date"]),
+        " where location_id = $place and local_date = $day",
+        place=f"c17_{number}",
+        day=date.fromisoformat(row["local_date"]),
     )
     assert days == [(row["hours_expected"], row["hours_expected"], 1.0, True)]
     hours = query(
         "select min(valid_hour_utc), max(valid_hour_utc), count(*) from gold.hourly_weather"
-        " where location_id = ? and local_date = ?",
-        f"c17_{number}",
-        date.fromisoformat(row["local_date"]),
+        " where location_id = $place and local_date = $day",
+        place=f"c17_{number}",
+        day=date.fromisoformat(row["local_date"]),
     )
     first, last = (datetime.fromisoformat(row[k]) for k in ("first_hour_utc", "last_hour_utc"))
     assert hours == [(first, last, row["hours_expected"])]
@@ -126,7 +130,7 @@ def test_every_hour_lies_in_exactly_one_local_day(query: Query) -> None:
 def test_the_mean_wind_direction_goes_round_north(query: Query) -> None:
     for number, winds in enumerate(case("C18")["sets"]):
         ((mean,),) = query(
-            "select wind_direction_mean_deg from gold.daily_weather where location_id = ?", f"c18_{number}"
+            "select wind_direction_mean_deg from gold.daily_weather where location_id = $place", place=f"c18_{number}"
         )
         assert mean == pytest.approx(winds["expect_mean_deg_unit_vectors"], abs=0.05)
         assert math.copysign(1, mean) == 1
@@ -136,8 +140,8 @@ def test_the_mean_wind_direction_goes_round_north(query: Query) -> None:
 def test_north_has_one_name_and_one_number(query: Query) -> None:
     rows = query(
         "select distinct wind_direction_deg, wind_compass from gold.hourly_weather"
-        " where location_id = 'c18_2' and valid_hour_utc = ?",
-        DAY + 2 * HOUR,
+        " where location_id = 'c18_2' and valid_hour_utc = $hour",
+        hour=DAY + 2 * HOUR,
     )
     assert rows == [(0.0, "N")]
 
@@ -146,9 +150,9 @@ def test_precipitation_over_a_gap_is_incomplete_and_not_smaller(query: Query) ->
     for number, day in enumerate(case("C19")["days"]):
         rows = query(
             "select precipitation_mm, precipitation_hours_present, hours_present, is_complete"
-            " from gold.daily_weather where location_id = ? and local_date = ?",
-            f"c19_{number}",
-            DAY.date(),
+            " from gold.daily_weather where location_id = $place and local_date = $day",
+            place=f"c19_{number}",
+            day=DAY.date(),
         )
         expected = day["expect"]
         if expected["hours_present"] == 0:
@@ -172,8 +176,8 @@ def test_degree_days_are_means_over_the_hours_present(query: Query) -> None:
     for number, day in enumerate(case("C20")["days"]):
         ((heating, cooling, mean, hours),) = query(
             "select heating_degree_days, cooling_degree_days, temperature_mean_c, temperature_hours"
-            " from gold.daily_weather where location_id = ?",
-            f"c20_{number}",
+            " from gold.daily_weather where location_id = $place",
+            place=f"c20_{number}",
         )
         values = day["values"]
         assert hours == values["hours_present"]
@@ -197,7 +201,7 @@ def test_a_moving_mean_does_not_reach_over_a_gap(query: Query) -> None:
 @pytest.mark.parametrize("kind", ["heat_index", "wind_chill", "dew_point"])
 def test_derived_values_agree_with_their_tables_and_are_null_outside(query: Query, kind: str) -> None:
     rows = query(
-        f"select {kind}_c from gold.hourly_weather where location_id = ? order by valid_hour_utc", f"c22_{kind}"
+        f"select {kind}_c from gold.hourly_weather where location_id = $place order by valid_hour_utc", place=f"c22_{kind}"
     )
     expected = [row["expect_c"] for row in case("C22")[kind]]
     assert [value is None for (value,) in rows] == [value is None for value in expected]
@@ -215,7 +219,7 @@ def test_the_heat_index_ends_where_the_chart_of_the_weather_service_ends(query: 
             assert value == pytest.approx(wanted, abs=1), (temperature, humidity)
 
 
-def test_a_forecast_is_of_the_first_provider_and_its_newest_version(dbt: Dbt, tmp_path: Path) -> None:
+def test_a_forecast_is_of_the_first_provider_and_its_newest_version(dbt: Dbt, new_store: Callable[[], Store]) -> None:
     def steps(provider: str, first: float) -> list[dict[str, Any]]:
         return [
             {
@@ -225,19 +229,16 @@ def test_a_forecast_is_of_the_first_provider_and_its_newest_version(dbt: Dbt, tm
             for lead in (0, 3, 27)
         ]  # fmt: skip
 
-    warehouse = tmp_path / "warehouse.duckdb"
+    store = new_store()
     later = {**steps("simulator", 0)[1], "issued_hour_utc": DAY + 25 * HOUR}
-    with open_warehouse(warehouse) as bronze:
+    with store.open() as bronze:
         for rows in (
             steps("simulator", 100), steps("openweather", 200)[:1], steps("openweather", 300)[:1],
             steps("simulator", 400)[:2], [later],
         ):  # fmt: skip
             land(bronze, FORECASTS, rows, [place("a")])
-    dbt(warehouse, "run", "--select", "forecasts")
-    with duckdb.connect(warehouse, read_only=True) as connection:
-        found = connection.sql(
-            "select lead_hours, provider, temperature_c, load_id from silver.forecasts order by 1"
-        ).fetchall()
+    dbt(store, "run", "--select", "forecasts")
+    found = querying(store)("select lead_hours, provider, temperature_c, load_id from silver.forecasts order by 1")
     assert found == [
         (0, "openweather", 300.0, 4),
         (1, "simulator", 3.0, 5),
@@ -246,33 +247,31 @@ def test_a_forecast_is_of_the_first_provider_and_its_newest_version(dbt: Dbt, tm
     ]
 
 
-def test_nothing_shows_a_negative_zero(dbt: Dbt, tmp_path: Path) -> None:
-    warehouse = tmp_path / "warehouse.duckdb"
+def test_nothing_shows_a_negative_zero(dbt: Dbt, new_store: Callable[[], Store]) -> None:
+    store = new_store()
     measures = [q.name for q in OBSERVATIONS.quantities if q.lower <= 0]
-    with open_warehouse(warehouse) as bronze:
+    with store.open() as bronze:
         row = {"location_id": "calm", "valid_hour_utc": DAY, **dict.fromkeys(measures, -0.0)}
         north = {"location_id": "north", "wind_speed_ms": 1.0, "temperature_c": 18.0, "humidity_pct": 100.0}
         winds = [{**north, "valid_hour_utc": DAY + n * HOUR, "wind_direction_deg": d} for n, d in enumerate((350, 10))]
         land(bronze, OBSERVATIONS, [row, *winds], [place("calm"), place("north")])
-    dbt(warehouse, "build")
-    with duckdb.connect(warehouse, read_only=True) as connection:
-        tables = connection.sql(
-            "select table_schema || '.' || table_name from information_schema.tables"
-            " where table_schema in ('silver', 'gold')"
-        ).fetchall()
-        for (table,) in tables:
-            values = [v for row in connection.sql(f"from {table}").fetchall() for v in row if isinstance(v, float)]
-            assert not [v for v in values if v == 0 and math.copysign(1, v) < 0], table
+    dbt(store, "build")
+    with store.open(read_only=True) as tables:
+        for table in sorted(tables.tables()):
+            if not table.startswith("bronze."):
+                values = [v for row in tables.query(f"select * from {table}") for v in row if isinstance(v, float)]
+                assert not [v for v in values if v == 0 and math.copysign(1, v) < 0], table
 
 
-def test_a_reading_keeps_its_sector_and_its_condition_group(dbt: Dbt, tmp_path: Path) -> None:
+
+def test_a_reading_keeps_its_sector_and_its_condition_group(dbt: Dbt, new_store: Callable[[], Store]) -> None:
     sectors = {0: "N", 11.24: "N", 11.25: "NNE", 90: "E", 181: "S", 348.74: "NNW", 348.75: "N", 359.9: "N", None: None}
     groups = {
         200: "thunderstorm", 301: "drizzle", 520: "rain", 602: "snow", 741: "atmosphere",
         800: "clear", 804: "clouds", 999: "unknown", None: "unknown",
     }  # fmt: skip
-    warehouse = tmp_path / "warehouse.duckdb"
-    with open_warehouse(warehouse) as bronze:
+    store = new_store()
+    with store.open() as bronze:
         rows = [
             {
                 "location_id": "a", "valid_hour_utc": DAY + n * HOUR,
@@ -287,9 +286,6 @@ def test_a_reading_keeps_its_sector_and_its_condition_group(dbt: Dbt, tmp_path: 
             "wind_speed_ms": 0,
         }
         land(bronze, OBSERVATIONS, [*rows, calm], [place("a")])
-    dbt(warehouse, "run", "--select", "observations")
-    with duckdb.connect(warehouse, read_only=True) as connection:
-        found = connection.sql(
-            "select wind_compass, condition_group from silver.observations order by valid_hour_utc"
-        ).fetchall()
+    dbt(store, "run", "--select", "observations")
+    found = querying(store)("select wind_compass, condition_group from silver.observations order by valid_hour_utc")
     assert found == [*zip(sectors.values(), groups.values(), strict=True), (None, "unknown")]

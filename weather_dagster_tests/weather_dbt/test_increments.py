@@ -17,7 +17,8 @@ import pytest
 from weather_dagster.datasets import AIR_QUALITY, FORECASTS, OBSERVATIONS, Dataset
 from weather_dagster.hours import HOUR
 from weather_dagster.locations import Location
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.warehouse.base import Warehouse
+from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.weather_dbt.bronze import land, place
 from weather_dagster_tests.weather_dbt.conftest import PROJECT, Dbt
 
@@ -48,12 +49,12 @@ class Landings:
             "kolkata": place("kolkata", "Asia/Kolkata"),
         }
 
-    def land_some(self, warehouse: DuckDBWarehouse) -> None:
+    def land_some(self, warehouse: Warehouse) -> None:
         """One to four loads, as they may pile up between two dbt runs."""
         for _ in range(self._random.randint(1, 4)):
             self._land_one(warehouse)
 
-    def _land_one(self, warehouse: DuckDBWarehouse) -> None:
+    def _land_one(self, warehouse: Warehouse) -> None:
         choose = self._random
         (dataset,) = choose.choices([OBSERVATIONS, FORECASTS, AIR_QUALITY], [6, 1, 3])
         length = choose.choice([1, 5, 40]) if dataset is FORECASTS else choose.choice([1, 1, 5, 30, 340])
@@ -212,8 +213,8 @@ FAULTS = {
     ),
     "doubles are added as they come": (
         "macros/engines.sql",
-        "sum(cast({{ value }} as decimal(18, 9)))",
-        "sum({{ value }})",
+        "cast(({{ value }}) * 1e{{ decimals }} as bigint)",
+        "({{ value }}) * 1e{{ decimals }}",
     ),
 }
 

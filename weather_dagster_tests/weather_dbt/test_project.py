@@ -32,7 +32,7 @@ def test_every_model_is_described_and_every_column_of_its_table_too(dbt: Dbt, tm
     with open_warehouse(warehouse):
         pass
     dbt(warehouse, "build")
-    models = [n for n in dbt.manifest.nodes.values() if n.resource_type == "model"]
+    models = [n for n in dbt.manifest().nodes.values() if n.resource_type == "model"]
     assert {(m.fqn[1], m.name) for m in models} == {
         ("silver", "observations"),
         ("silver", "forecasts"),
@@ -56,9 +56,9 @@ def test_every_model_is_described_and_every_column_of_its_table_too(dbt: Dbt, tm
 
 @pytest.mark.integration
 def test_a_key_is_tested_in_every_model(dbt: Dbt) -> None:
-    tests = [n for n in dbt.manifest.nodes.values() if n.resource_type == "test"]
+    tests = [n for n in dbt.manifest().nodes.values() if n.resource_type == "test"]
     keyed = {t.attached_node for t in tests if t.test_metadata.name == "unique_combination"}
-    assert keyed == {n.unique_id for n in dbt.manifest.nodes.values() if n.resource_type == "model"}
+    assert keyed == {n.unique_id for n in dbt.manifest().nodes.values() if n.resource_type == "model"}
 
 
 @pytest.mark.integration

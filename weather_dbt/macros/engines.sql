@@ -122,17 +122,19 @@
 
 
 {#
-    Result of a query of one number, for use in a condition: a subquery.
+    An aggregate of a table, for use in a condition: a subquery.
 
     Postgres plans before it would know the result, and then takes a third of a table to be above it, whatever the
-    index. There the number is asked for first. Not in a unit test, whose tables are there within its query alone.
+    index. There it is asked for first; not in a unit test, where the table is a name within the query.
 #}
-{% macro at_hand(query) %}{{ return(adapter.dispatch('at_hand')(query)) }}{% endmacro %}
+{% macro at_hand(aggregate, relation) %}{{ return(adapter.dispatch('at_hand')(aggregate, relation)) }}{% endmacro %}
 
-{% macro default__at_hand(query) %}({{ query }}){% endmacro %}
+{% macro default__at_hand(aggregate, relation) %}(select {{ aggregate }} from {{ relation }}){% endmacro %}
 
-{% macro postgres__at_hand(query) -%}
-    {{ run_query(query)[0][0] if execute and model.resource_type != 'unit_test' else default__at_hand(query) }}
+{% macro postgres__at_hand(aggregate, relation) -%}
+    {%- set subquery = default__at_hand(aggregate, relation) -%}
+    {%- set is_there = execute and relation is not string and load_cached_relation(relation) -%}
+    {{ run_query('select ' ~ subquery)[0][0] if is_there else subquery }}
 {%- endmacro %}
 
 

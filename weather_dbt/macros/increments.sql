@@ -14,7 +14,7 @@
 {# Condition: the row has not been seen by this model yet. #}
 {% macro is_fresh(load_id='load_id') %}
     {%- if is_incremental() -%}
-        {{ load_id }} > {{ at_hand('select coalesce(max(load_id), 0) from ' ~ this) }}
+        {{ load_id }} > {{ at_hand('coalesce(max(load_id), 0)', this) }}
     {%- else -%}
         true
     {%- endif -%}

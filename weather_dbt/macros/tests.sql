@@ -8,7 +8,7 @@
     a pass says that lately landed rows are good. `dbt build --full-refresh` tests all rows.
 #}
 {% macro fresh_loads(relation) -%}
-    {{ 'true' if flags.FULL_REFRESH else 'load_id > (select max(load_id) - 100 from ' ~ relation ~ ')' }}
+    {{ 'true' if flags.FULL_REFRESH else 'load_id > ' ~ at_hand('coalesce(max(load_id), 0) - 100', relation) }}
 {%- endmacro %}
 
 
