@@ -163,6 +163,8 @@ class Lakehouse:
         if words[:2] == ["create", "table"]:
             sql = re.sub(r"\bcluster by \([^)]*\)", "", sql)
         self._spark.catalog.setCurrentCatalog(catalog)
+        if words[:2] == ["alter", "table"] and words[-3:] == ["set", "not", "null"]:
+            return self._require_no_null(sql)
         if words[:2] == ["describe", "table"] and words[-2:] == ["as", "json"]:
             return self._describe_as_json(sql)
         if "information_schema" in sql.lower():
@@ -174,6 +176,14 @@ class Lakehouse:
         if words[0] in ("insert", "update", "delete", "merge") and answer.column_names == ["count"]:
             answer = answer.rename_columns(["num_affected_rows"])
         return answer
+
+    def _require_no_null(self, sql: str) -> pa.Table:
+        """Sail changes no column; that it could be done is all that is looked at."""
+        table, column = sql.split()[2], sql.split()[5]
+        ((nulls,),) = (row.values() for row in self._sail(f"select count_if({column} is null) from {table}").to_pylist())
+        if nulls:
+            raise Refused(f"[DELTA_NOT_NULL_COLUMN_NOT_FOUND_IN_STRUCT] {nulls} rows of {table} have no {column}")
+        return pa.table({"status": ["done"]})
 
     def _delete_by_merge(self, sql: str) -> pa.Table:
         """Sail deletes the rows, and says that it were none."""
@@ -190,7 +200,8 @@ class Lakehouse:
                 break
             kind = {"timestamp": "timestamp_ltz"}.get(row["data_type"], row["data_type"])
             columns.append({"name": row["col_name"], "type": {"name": kind}, "nullable": True})
-        catalog, schema, table = name.replace("`", "").split(".")
+        # A temporary view has one name.
+        catalog, schema, table = ["", "", *name.replace("`", "").split(".")][-3:]
         told = {"catalog_name": catalog, "schema_name": schema, "table_name": table, "type": "MANAGED",
                 "provider": "delta", "columns": columns, "table_properties": {}}  # fmt: skip
         return pa.table({"json_metadata": [json.dumps(told)]})
