@@ -40,6 +40,7 @@ STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 VOLUME = re.compile(r"/Volumes/(\w+)/(\w+)/(\w+)/([\w.-]+)")
 COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
 TABLES_VIEW = "information_schema_tables"
+NOTHING = "('', '', '', '', '')"
 NOTHING_VIEWS = {
     "views": "table_catalog, table_schema, table_name, view_definition",
     "table_tags": "catalog_name, schema_name, table_name, tag_name, tag_value",
@@ -99,6 +100,8 @@ class Lakehouse:
         self.volumes = folder / "volumes"
         self._log = (folder / "statements.jsonl").open("a", encoding="utf-8")
         self._lock = threading.RLock()
+        self._required: set[tuple[str, ...]] = set()
+        """Columns that are not null: catalog, schema, table, column."""
         catalogs = ", ".join(
             f'{{name="{name}", type="memory", initial_database=["default"], initial_database_comment=""}}'
             for name in CATALOGS
@@ -123,6 +126,7 @@ class Lakehouse:
     def reset(self) -> None:
         """Forget all tables."""
         with self._lock:
+            self._required.clear()
             for catalog in CATALOGS:
                 for schema in LAYERS:
                     self._sail(f"drop schema if exists {catalog}.{schema} cascade")
@@ -160,6 +164,9 @@ class Lakehouse:
             return pa.table({"key": [" ".join(words[1:])], "value": [""]})
         if words[:2] == ["show", "tblproperties"]:
             return pa.table({"key": ["delta.minReaderVersion"], "value": ["1"]})
+        if words[:4] == ["create", "or", "replace", "table"]:
+            made = tuple(words[4].replace("`", "").split("."))
+            self._required = {column for column in self._required if column[:3] != made}
         if words[:2] == ["create", "table"]:
             sql = re.sub(r"\bcluster by \([^)]*\)", "", sql)
         self._spark.catalog.setCurrentCatalog(catalog)
@@ -178,11 +185,12 @@ class Lakehouse:
         return answer
 
     def _require_no_null(self, sql: str) -> pa.Table:
-        """Sail changes no column; that it could be done is all that is looked at."""
+        """Sail changes no column; that it could be done is looked at, and that it was is remembered."""
         table, column = sql.split()[2], sql.split()[5]
         ((nulls,),) = (row.values() for row in self._sail(f"select count_if({column} is null) from {table}").to_pylist())
         if nulls:
             raise Refused(f"[DELTA_NOT_NULL_COLUMN_NOT_FOUND_IN_STRUCT] {nulls} rows of {table} have no {column}")
+        self._required.add((*table.replace("`", "").split("."), column.strip("`")))
         return pa.table({"status": ["done"]})
 
     def _delete_by_merge(self, sql: str) -> pa.Table:
@@ -212,6 +220,8 @@ class Lakehouse:
         for name in {match[1].lower() for match in reference.finditer(sql)}:
             if name == "tables":
                 self._list_tables()
+            elif name == "columns":
+                self._list_required_columns()
             else:
                 columns = ", ".join(f"cast(null as string) as {c.strip()}" for c in NOTHING_VIEWS[name].split(","))
                 self._sail(f"create or replace temporary view information_schema_{name} as select {columns} limit 0")
@@ -234,6 +244,14 @@ class Lakehouse:
         names = "table_catalog, table_schema, table_name, table_type, data_source_format, table_owner"
         values = ", ".join(rows or ["('', '', '', '', '', '')"])
         self._sail(f"create or replace temporary view {TABLES_VIEW} as select * from values {values} as t({names})")
+
+    def _list_required_columns(self) -> None:
+        rows = ", ".join(f"('{catalog}', '{s}', '{t}', '{c}', 'NO')" for catalog, s, t, c in self._required)
+        names = "table_catalog, table_schema, table_name, column_name, is_nullable"
+        self._sail(
+            f"create or replace temporary view information_schema_columns as "
+            f"select * from values {rows or NOTHING} as t({names})"
+        )
 
     def schemas(self, catalog: str) -> list[str]:
         """Names of the schemas of a catalog."""
