@@ -10,6 +10,8 @@ else
 BIN := $(VENV)/bin
 endif
 
+VERSION = $(shell sed -n 's/^ *version="\(.*\)",$$/\1/p' setup.py)
+
 # One more than a small machine has cores: the daemons' tests wait much. What shares a fixture stays together.
 WORKERS := -n 3 --dist loadfile --no-loadscope-reorder
 
@@ -27,14 +29,14 @@ define install
 	touch $@
 endef
 
-$(VENV)/installed: setup.py constraints.txt
+$(VENV)/installed: setup.py requirements-ingest.txt constraints.txt
 	$(call install,)
 
-$(VENV)/installed-dev: setup.py constraints.txt
+$(VENV)/installed-dev: setup.py requirements-ingest.txt constraints.txt
 	$(call install,[dev])
 	touch $(VENV)/installed
 
-$(VENV)/installed-bench: setup.py constraints.txt
+$(VENV)/installed-bench: setup.py requirements-ingest.txt constraints.txt
 	$(call install,[bench])
 
 demo: $(VENV)/installed ## set up, run 14 days for all places through all layers, write the report
@@ -64,6 +66,15 @@ bench: $(VENV)/installed-dev $(VENV)/installed-bench ## measure; see benchmarks/
 lock: $(VENV)/installed-dev ## resolve constraints.txt again
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
 		--no-header --no-annotate setup.py -o constraints.txt
+
+images: ## build the container images, which needs Docker
+	for target in code-location ingestor; do \
+		docker build --target $$target --tag weather-$$target:$(VERSION) --build-arg VERSION=$(VERSION) \
+			--build-arg REVISION="$$(git rev-parse HEAD)" . || exit 1; \
+	done
+
+version: ## print the version
+	@echo $(VERSION)
 
 clean: ## remove the virtual environment, demo data and caches; live data stays
 	rm -rf $(VENV) .weather/simulator .weather/recorded weather_dbt/target weather_dbt/logs .coverage .mypy_cache .ruff_cache .pytest_cache *.egg-info

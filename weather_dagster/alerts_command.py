@@ -14,6 +14,7 @@ from rich.table import Table
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.hours import utc_now
 from weather_dagster.settings import Settings
+from weather_dagster.state import alerts_place
 
 alerts = typer.Typer(help="Problems that people are told of.", no_args_is_help=True)
 out = Console()
@@ -30,7 +31,7 @@ def list_alerts(
     from weather_dagster.alerts.book import State, open_book
 
     settings, now = Settings.load(), utc_now()
-    with open_book(settings.alerts_path) as book:
+    with open_book(alerts_place(settings), read_only=True) as book:
         found, silences, deliveries = book.alerts(open_only=not every), book.silences(now), book.deliveries()
     if json:
         told = {
@@ -97,7 +98,7 @@ def silence(
     from weather_dagster.alerts.book import open_book
 
     until = utc_now() + read_duration(for_)
-    with open_book(Settings.load().alerts_path) as book:
+    with open_book(alerts_place(Settings.load())) as book:
         book.silence(pattern, until, reason)
         matching = [alert.fingerprint for alert in book.alerts(open_only=True) if alert.matches(pattern)]
     told = ", ".join(matching) if matching else "none that lasts now"

@@ -204,7 +204,7 @@ def _alert_targets(settings: Settings) -> Finding:
 
 def _provider(provider: Provider, places: tuple[Location, ...]) -> Iterator[Finding]:
     name = provider.name
-    with open_ledger(provider.service) as ledger:
+    with open_ledger(provider.service, read_only=True) as ledger:
         now = utc_now()
         for spent in ledger.spent(now):
             if spent.limit.window is not Window.MINUTE and spent.amount >= ALMOST_SPENT * spent.limit.amount:

@@ -30,6 +30,11 @@ class Environment:
     instance: Mapping[str, Any] = field(default_factory=dict)
     """Sections in place of those of ``dagster.yaml``, for `weather` commands; pods have theirs from the Helm values."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several machines work in it, so that what they must agree on is in a Postgres."""
+        return "storage" in self.instance
+
 
 def _duckdb_store(settings: Settings) -> Store:
     from weather_dagster.warehouse.duckdb import DuckDBStore
@@ -91,8 +96,8 @@ def require_postgres_url(settings: Settings) -> SecretStr:
     """
     if settings.weather_postgres_url is None:
         raise ConfigurationError(
-            f"WEATHER_POSTGRES_URL is not set; with WEATHER_ENV={settings.weather_env} it has to name a database, like "
-            "postgresql://user:password@host:5432/weather, since machines cannot share a DuckDB file"
+            "WEATHER_POSTGRES_URL is not set; let it name a database, like "
+            "postgresql://user:password@host:5432/weather. Machines cannot share a DuckDB file"
         )
     return settings.weather_postgres_url
 
@@ -106,7 +111,7 @@ def tell_dagster(settings: Settings) -> str | None:
     Raises:
         ConfigurationError: there is none, or it is not one of Postgres.
     """
-    if "storage" not in environment_of(settings).instance:
+    if not environment_of(settings).is_shared:
         return None
     given = settings.weather_dagster_storage_url or require_postgres_url(settings)
     # Dagster's storage speaks through psycopg2, and SQLAlchemy 2.1 has to be told so.

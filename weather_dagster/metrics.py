@@ -21,6 +21,7 @@ from weather_dagster.errors import ConfigurationError, WarehouseError
 from weather_dagster.hours import floor_hour, utc_now
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import Settings
+from weather_dagster.state import alerts_place
 from weather_dagster.status import daemon_is_up, last_runs, place_statuses
 from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
@@ -94,7 +95,7 @@ class WeatherCollector(Collector):
 
     def _alerts(self) -> Iterator[Metric]:
         alerts = GaugeMetricFamily("weather_alerts_open", "Problems that last, silenced ones too", labels=["severity"])
-        with open_book(self._settings.alerts_path) as book:
+        with open_book(alerts_place(self._settings), read_only=True) as book:
             severities = [alert.severity for alert in book.alerts(open_only=True)]
         for severity in Severity:
             alerts.add_metric([severity], severities.count(severity))

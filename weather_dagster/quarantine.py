@@ -305,7 +305,7 @@ def _land(
     rows = pa.concat_tables(payload.rows for payload in payloads)
     owners = [payload for payload in payloads for _ in range(payload.rows.num_rows if payload.rows else 0)]
     held = _held_readings(store, dataset, rows, owners)
-    readings = _readings(dataset, rows)
+    readings = list(zip(*(rows[name].to_pylist() for name in dataset.version_key), strict=True))
     nulled = [set(filter(None, (text or "").split(","))) for text in rows["rejected_fields"].to_pylist()]
     landing: dict[Any, int] = {}
     resolved: list[QuarantineKey] = []
@@ -355,31 +355,23 @@ def _held_readings(
     store: Warehouse, dataset: Dataset, rows: pa.Table, owners: Sequence[_Payload]
 ) -> dict[int, tuple[bool, set[str] | None]]:
     """By row whose reading bronze has: True, and the fields nulled in its newest version if that came later."""
-    key = ", ".join(dataset.version_key)
-    parameters = {name: rows[name].unique().to_pylist() for name in dataset.version_key}
-    # Each column by itself lets some readings through that nobody asks for.
-    newest = store.query(
-        f"""
-        select {key}, load_id, coalesce(rejected_fields, '')
+    keys = rows.select(dataset.version_key)
+    keys = keys.append_column("row_index", pa.array(range(rows.num_rows), pa.int64()))
+    hours = rows[dataset.partition_column].to_pylist()
+    sql = f"""
+        select row_index, load_id, coalesce(rejected_fields, '')
         from (
-            select {key}, load_id, rejected_fields,
-                row_number() over (partition by {key} order by load_id desc) as ranking
-            from bronze.{dataset.name}
-            where {" and ".join(f"{name} = any(${name})" for name in dataset.version_key)}
+            select row_index, load_id, rejected_fields,
+                row_number() over (partition by row_index order by load_id desc) as ranking
+            from readings
+            inner join bronze.{dataset.name} using ({", ".join(dataset.version_key)})
+            where {dataset.partition_column} between $first and $last
         ) as versions
         where ranking = 1
-        """,
-        parameters,
-    )
-    held = {tuple(reading): (load_id, set(filter(None, nulled.split(",")))) for *reading, load_id, nulled in newest}
-    found = {}
-    for index, reading in enumerate(_readings(dataset, rows)):
-        if reading in held:
-            load_id, nulled = held[reading]
-            found[index] = True, nulled if load_id > owners[index].load_id else None
-    return found
-
-
-def _readings(dataset: Dataset, rows: pa.Table) -> list[tuple[Any, ...]]:
-    """What identifies each row."""
-    return list(zip(*(rows[name].to_pylist() for name in dataset.version_key), strict=True))
+    """
+    with store.registered("readings", keys):
+        newest = store.query(sql, {"first": min(hours), "last": max(hours)})
+    return {
+        row: (True, set(filter(None, nulled.split(","))) if load_id > owners[row].load_id else None)
+        for row, load_id, nulled in newest
+    }

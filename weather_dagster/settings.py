@@ -166,11 +166,6 @@ class Settings(BaseSettings):
         return self.home / DBT_RUNS
 
     @property
-    def alerts_path(self) -> Path:
-        """The alert book, absolute."""
-        return self.home / "alerts.sqlite"
-
-    @property
     def report_path(self) -> Path:
         """The HTML report, absolute."""
         return self.home / "report.html"

@@ -17,6 +17,7 @@ from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, floor_hour
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import ProviderName, Settings
+from weather_dagster.state import alerts_place
 from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.ledger import Spent
@@ -88,7 +89,7 @@ def examine(settings: Settings, now: datetime) -> Status:
     old = [place.location_id for place in places if place.age is None or place.age > WEATHER_LIMITS.error]
     if old and is_live:
         faults.append(f"the newest weather is older than {WEATHER_LIMITS.error / HOUR:.0f} hours at {', '.join(old)}")
-    with open_book(settings.alerts_path) as book:
+    with open_book(alerts_place(settings), read_only=True) as book:
         alerts = book.alerts(open_only=True)
     faults += [f"{a.source} {a.subject}: {a.text}" for a in alerts if a.severity is Severity.ERROR]
     runs: list[RunStatus] = []

@@ -74,6 +74,7 @@ def test_the_demo_fills_gold_in_postgres_and_keeps_dagsters_records_there(
     assert result.returncode == 0, result.stderr
     assert "@127.0.0.1" in result.stdout, "it tells where the warehouse is"
     assert hours_in_gold(settings["WEATHER_POSTGRES_URL"]) == DAYS * 24 * PLACES
+    assert list(Path(settings["WEATHER_HOME"]).rglob("*.sqlite")) == [], "a pod's home is its own"
     with instance(settings) as records:
         (run,) = records.get_runs()
         assert run.status is dg.DagsterRunStatus.SUCCESS
@@ -126,6 +127,13 @@ def test_the_password_is_in_no_file_and_in_no_table(settings: dict[str, str], pa
                 f"select count(*) from {table} as told where told::text like %s".encode(), [f"%{password}%"]
             ).fetchall()
             assert found == [(0,)], table
+
+
+@pytest.mark.parametrize("command", [("backup",), ("restore", "folder")])
+def test_files_of_a_home_are_not_taken_for_the_backup_of_databases(command: tuple[str, ...], weather: Weather) -> None:
+    result = weather(*command, WEATHER_ENV="cluster", WEATHER_POSTGRES_URL="postgresql://weather@127.0.0.1:1/weather")
+    assert result.returncode == 1
+    assert "pg_dump" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,19 @@
 """The alert book: which problems last, what people were told of them, and what is still to be delivered.
 
 An alert is one problem of one source and subject from its beginning to its end. What opens or ends together is one
-message; what lasts is told once more in a summary per window; a message has one delivery for each target. One SQLite
-file a home; several processes may use it at once.
+message; what lasts is told once more in a summary per window; a message has one delivery for each target. Several
+processes may use it at once.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,47 +21,48 @@ import sqlalchemy as sa
 
 from weather_dagster.alerts.messages import Kind, Message, opening, recovery, summary
 from weather_dagster.alerts.reports import Report, Severity
-from weather_dagster.errors import ConfigurationError
+from weather_dagster.hours import floor_hour
+from weather_dagster.state import Database, Instant, Place, Text, open_database
 
-LOCK_SECONDS = 30
+NAME = "the alert book"
 MAX_TEXT = 500
 """Characters of a problem's text that are kept."""
 
 _metadata = sa.MetaData()
 
 
-class _Instant(sa.TypeDecorator[datetime]):
-    """An aware instant as unix seconds: the same in every database."""
+class _Texts(sa.TypeDecorator[Sequence[str]]):
+    """Several texts, as JSON."""
 
-    impl = sa.Float(53)
+    impl = sa.Text
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> float | None:
-        return value.timestamp() if value else None
+    def process_bind_param(self, value: Sequence[str] | None, dialect: sa.Dialect) -> str:
+        return json.dumps(list(value or ()))
 
-    def process_result_value(self, value: float | None, dialect: sa.Dialect) -> datetime | None:
-        return datetime.fromtimestamp(value, UTC) if value is not None else None
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Sequence[str]:
+        return tuple(json.loads(value or "[]"))
 
 
 _alerts = sa.Table(
     "alerts",
     _metadata,
     sa.Column("alert_id", sa.String(36), primary_key=True),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("source", Text, nullable=False),
+    sa.Column("subject", Text, nullable=False),
     sa.Column("severity", sa.String(8), nullable=False),
-    sa.Column("text", sa.Text, nullable=False),
-    sa.Column("explains", sa.Text, nullable=False),
-    sa.Column("muted_by", sa.JSON, nullable=False),
+    sa.Column("text", Text, nullable=False),
+    sa.Column("explains", Text, nullable=False),
+    sa.Column("muted_by", _Texts, nullable=False),
     sa.Column("is_event", sa.Boolean, nullable=False),
-    sa.Column("over", sa.Text, nullable=False),
+    sa.Column("over", Text, nullable=False),
     sa.Column("run_id", sa.String(36)),
-    sa.Column("last_hour", _Instant),
-    sa.Column("opened_at", _Instant, nullable=False),
-    sa.Column("seen_at", _Instant, nullable=False),
+    sa.Column("last_hour", Instant),
+    sa.Column("opened_at", Instant, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
     sa.Column("times", sa.Integer, nullable=False),
-    sa.Column("resolved_at", _Instant, index=True),
-    sa.Column("announced_at", _Instant),
+    sa.Column("resolved_at", Instant, index=True),
+    sa.Column("announced_at", Instant),
     sa.Column("announced_severity", sa.String(8)),
     sa.Column("is_closed", sa.Boolean, nullable=False),
 )
@@ -71,9 +72,9 @@ _messages = sa.Table(
     sa.Column("message_id", sa.String(36), primary_key=True),
     sa.Column("kind", sa.String(12), nullable=False),
     sa.Column("severity", sa.String(8), nullable=False),
-    sa.Column("title", sa.Text, nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("created_at", _Instant, nullable=False),
+    sa.Column("title", Text, nullable=False),
+    sa.Column("body", Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
 )
 _deliveries = sa.Table(
@@ -83,23 +84,27 @@ _deliveries = sa.Table(
     sa.Column("target", sa.String(32), primary_key=True),
     sa.Column("state", sa.String(8), nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("next_try_at", _Instant, nullable=False),
-    sa.Column("changed_at", _Instant, nullable=False),
-    sa.Column("error", sa.Text),
+    sa.Column("next_try_at", Instant, nullable=False),
+    sa.Column("changed_at", Instant, nullable=False),
+    sa.Column("error", Text),
 )
 _silences = sa.Table(
     "silences",
     _metadata,
-    sa.Column("pattern", sa.Text, primary_key=True),
-    sa.Column("until", _Instant, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("pattern", Text, primary_key=True),
+    sa.Column("until", Instant, nullable=False),
+    sa.Column("reason", Text, nullable=False),
 )
 _references = sa.Table(
     "seen_references",
     _metadata,
     sa.Column("reference", sa.String(32), primary_key=True),
-    sa.Column("seen_at", _Instant, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
 )
+
+
+_NOTED = ("opened_at", "seen_at", "resolved_at", "announced_at")
+"""When an alert changed."""
 
 
 class State(StrEnum):
@@ -173,12 +178,13 @@ class Delivery:
 class AlertBook:
     """An open alert book. Get one from ``open_book``."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def apply(self, reports: Iterable[Report], now: datetime) -> None:
         """Open, count and end alerts after what was found. Reports that were applied before change nothing."""
-        with self._writing() as connection:
+        with self._database.transaction() as connection:
+            _bring_back(connection, now)
             for report in sorted(reports, key=lambda report: report.at):
                 if not report.reference or _is_new(connection, f"{report.source} {report.reference}", now):
                     _apply(connection, report)
@@ -193,7 +199,8 @@ class AlertBook:
             window: what lasts is told again after so long.
             ui_url: where Dagster's UI is, for links to runs.
         """
-        with self._writing() as connection:
+        with self._database.transaction() as connection:
+            _bring_back(connection, now)
             alerts = _read(connection, sa.not_(_alerts.c.is_closed))
             silences = _read_silences(connection, now)
             heard = [a for a in alerts if not any(a.matches(silence.pattern) for silence in silences)]
@@ -234,19 +241,19 @@ class AlertBook:
 
     def alerts(self, *, open_only: bool) -> list[Alert]:
         """Newest first."""
-        with self._reading() as connection:
+        with self._database.statements() as connection:
             condition = _alerts.c.resolved_at.is_(None) if open_only else sa.true()
             return sorted(_read(connection, condition), key=lambda alert: alert.opened_at, reverse=True)
 
     def silence(self, pattern: str, until: datetime, reason: str) -> None:
         """Tell nobody of alerts that match, until an instant (aware); the pattern given again replaces the former."""
-        with self._writing() as connection:
+        with self._database.transaction() as connection:
             connection.execute(sa.delete(_silences).where(_silences.c.pattern == pattern))
             connection.execute(sa.insert(_silences).values(pattern=pattern, until=until, reason=reason))
 
     def silences(self, now: datetime) -> list[Silence]:
         """Those that hold."""
-        with self._reading() as connection:
+        with self._database.statements() as connection:
             return _read_silences(connection, now)
 
     def due(self, target: str, now: datetime, limit: int) -> list[Delivery]:
@@ -261,7 +268,7 @@ class AlertBook:
             .order_by(_messages.c.created_at, _messages.c.position)
             .limit(limit)
         )
-        with self._reading() as connection:
+        with self._database.statements() as connection:
             rows = connection.execute(waiting).all()
         due = []
         for row in rows:
@@ -286,27 +293,27 @@ class AlertBook:
             _deliveries.c.target == delivery.target,
             _deliveries.c.state == former,
         )
-        with self._writing() as connection:
+        with self._database.transaction() as connection:
             return connection.execute(sa.update(_deliveries).where(is_it).values(**values)).rowcount == 1
 
     def forget_interrupted(self, before: datetime, now: datetime) -> int:
         """Call unknown what was being sent since before an instant: whoever sent it is gone. How many there were."""
         stale = sa.and_(_deliveries.c.state == State.SENDING, _deliveries.c.changed_at < before)
-        with self._writing() as connection:
+        with self._database.transaction() as connection:
             moved = connection.execute(sa.update(_deliveries).where(stale).values(state=State.UNKNOWN, changed_at=now))
             return moved.rowcount
 
     def deliveries(self) -> dict[State, int]:
         """How many deliveries stand where."""
         counted = sa.select(_deliveries.c.state, sa.func.count()).group_by(_deliveries.c.state)
-        with self._reading() as connection:
+        with self._database.statements() as connection:
             rows: Sequence[Any] = connection.execute(counted).all()
         return {State(state): count for state, count in rows}
 
     def prune(self, before: datetime) -> int:
         """Forget ended alerts, messages and references from before an instant (aware); how many alerts."""
         old_messages = sa.select(_messages.c.message_id).where(_messages.c.created_at < before)
-        with self._writing() as connection:
+        with self._database.transaction() as connection:
             connection.execute(sa.delete(_deliveries).where(_deliveries.c.message_id.in_(old_messages)))
             connection.execute(sa.delete(_messages).where(_messages.c.created_at < before))
             connection.execute(sa.delete(_references).where(_references.c.seen_at < before))
@@ -314,63 +321,41 @@ class AlertBook:
             ended = sa.and_(_alerts.c.is_closed, _alerts.c.resolved_at < before)
             return connection.execute(sa.delete(_alerts).where(ended)).rowcount
 
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with _faults_named(self._engine), self._engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with _faults_named(self._engine), self._engine.begin() as connection:
-            yield connection
-
 
 @contextmanager
-def open_book(path: Path) -> Iterator[AlertBook]:
-    """Open the alert book in an SQLite file.
+def open_book(place: Place, *, read_only: bool = False) -> Iterator[AlertBook]:
+    """Open the alert book.
+
+    Args:
+        read_only: to make nothing; where there is none yet, an empty one is read.
 
     Raises:
-        ConfigurationError: it cannot be opened or written.
+        ConfigurationError: it cannot be kept; also of the book's methods.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot make the folder of {path}: {error.strerror}; set WEATHER_HOME to a place that can be written"
-        ) from None
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": LOCK_SECONDS})
-    _begin_immediately(engine)
-    try:
-        with _faults_named(engine):
-            _metadata.create_all(engine)
-        yield AlertBook(engine)
-    finally:
-        engine.dispose()
+    with open_database(place, _metadata, NAME, read_only=read_only) as database:
+        yield AlertBook(database)
 
 
-def _begin_immediately(engine: sa.Engine) -> None:
-    """Let SQLite lock when a transaction begins: one that locks later may find that it read old rows."""
+def _bring_back(connection: sa.Connection, now: datetime) -> None:
+    """Let what a clock that was put back since has noted in the future have happened now.
 
-    @sa.event.listens_for(engine, "connect")
-    def connected(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-        connection.execute("pragma journal_mode = wal")
-
-    @sa.event.listens_for(engine, "begin")
-    def begun(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("begin immediate")
-
-
-@contextmanager
-def _faults_named(engine: sa.Engine) -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or type(error).__name__
-        raise ConfigurationError(
-            f"the alert book {engine.url.database} cannot be used: {cause}; set WEATHER_HOME to a place that can be "
-            "written, and if the file is damaged, move it aside"
-        ) from None
+    Until the clock is there again nobody would hear that it lasts, that it is over, or of what waits to be sent. A
+    silence stays: its end is what a person was told.
+    """
+    for column in (*(_alerts.c[name] for name in _NOTED), _references.c.seen_at):
+        connection.execute(sa.update(column.table).where(column > now).values({column: now}))
+    running = floor_hour(now)
+    connection.execute(sa.update(_alerts).where(_alerts.c.last_hour > running).values(last_hour=running))
+    messages = sa.select(_messages.c.message_id).where(_messages.c.created_at > now)
+    ahead: Sequence[str] = connection.scalars(messages.order_by(_messages.c.created_at, _messages.c.position)).all()
+    # In their order, and before what is composed now.
+    for position, message_id in enumerate(ahead, -len(ahead)):
+        is_it = _messages.c.message_id == message_id
+        connection.execute(sa.update(_messages).where(is_it).values(created_at=now, position=position))
+    for row in connection.execute(sa.select(_deliveries).where(_deliveries.c.changed_at > now)).all():
+        is_it = sa.and_(_deliveries.c.message_id == row.message_id, _deliveries.c.target == row.target)
+        next_try_at = now + (row.next_try_at - row.changed_at)
+        connection.execute(sa.update(_deliveries).where(is_it).values(changed_at=now, next_try_at=next_try_at))
 
 
 def _is_new(connection: sa.Connection, reference: str, now: datetime) -> bool:
@@ -419,7 +404,7 @@ def _apply(connection: sa.Connection, report: Report) -> None:
             connection.execute(
                 sa.insert(_alerts).values(
                     alert_id=str(uuid4()), source=report.source, subject=subject, severity=problem.severity,
-                    text=problem.text[:MAX_TEXT], explains=report.explains, muted_by=list(report.muted_by),
+                    text=problem.text[:MAX_TEXT], explains=report.explains, muted_by=report.muted_by,
                     is_event=report.is_event, over=report.over, run_id=report.run_id, last_hour=last_hour,
                     opened_at=report.at, seen_at=report.at, times=1,
                     is_closed=False,

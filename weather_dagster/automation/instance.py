@@ -108,7 +108,7 @@ def _is_alive(instance: DagsterInstance, run_id: str) -> bool:
 def recorded_instance(settings: Settings) -> Iterator[DagsterInstance | None]:
     """What Dagster has recorded in the home, for reading; None when it never ran there."""
     home = settings.dagster_home_path
-    if "storage" in environment_of(settings).instance:
+    if environment_of(settings).is_shared:
         _write_instance(settings, home)
     elif not (home / "history").exists():
         yield None

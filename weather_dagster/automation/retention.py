@@ -25,7 +25,7 @@ from dagster._core.storage.event_log.schema import (
 )
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from weather_dagster.alerts.book import open_book
 from weather_dagster.automation.healing import LOOK_BACK
@@ -35,6 +35,7 @@ from weather_dagster.hours import utc_now
 from weather_dagster.partitions import POOL
 from weather_dagster.resources import WarehouseResource
 from weather_dagster.settings import Settings
+from weather_dagster.state import alerts_place
 from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 
@@ -185,12 +186,20 @@ class RetentionConfig(dg.Config):
     """Ages in days. A run that a person starts only tells what would go, until they say otherwise."""
 
     dry_run: bool = Field(default=True, description="Only count what would go.")
-    # Healing counts its tries in its look-back by their runs.
-    run_days: int = Field(
-        default=30, ge=LOOK_BACK.days + 1, description="Runs, their events and logs, what dbt left in its target."
-    )
+    run_days: int = Field(default=30, description="Runs, their events and logs, what dbt left in its target.")
     version_days: int = Field(default=90, ge=1, description="Versions of a reading that a newer one replaced.")
     call_days: int = Field(default=400, ge=32, description="Calls in the ledger that the store has too.")
+
+    @field_validator("run_days")
+    @classmethod
+    def _outlasts_healing(cls, value: int) -> int:
+        shortest = LOOK_BACK.days + 1
+        if value < shortest:
+            raise ValueError(
+                f"run_days is {value}, and the least is {shortest}: healing looks {LOOK_BACK.days} days back and "
+                "counts by their runs how often it has tried an hour; without them it would try for ever"
+            )
+        return value
 
 
 @dg.op(pool=POOL, description="Forget what is old and superseded, in Dagster's storage, the store and on disk.")
@@ -209,7 +218,7 @@ def prune(
         leftovers = (*settings.dbt_runs_path.glob("*"), *(settings.home / "logs").glob("*.log"))
         files = prune_files(leftovers, runs_before, dry_run=config.dry_run)
         if not config.dry_run:
-            with open_book(settings.alerts_path) as book:
+            with open_book(alerts_place(settings)) as book:
                 book.prune(runs_before)
     context.add_output_metadata({**asdict(pruned), "versions": versions, "calls": calls, "files": files})
 

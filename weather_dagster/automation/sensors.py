@@ -34,6 +34,7 @@ from weather_dagster.hours import utc_now
 from weather_dagster.locations import load_locations
 from weather_dagster.partitions import hours_of_run, range_tags
 from weather_dagster.settings import Settings
+from weather_dagster.state import alerts_place
 from weather_dagster.weather_api.api import WeatherApi
 
 HEALING_TAG = "weather/healing"
@@ -172,7 +173,7 @@ def alert_sensor() -> dg.SensorDefinition:
         looked, evaluations = look_at_data(instance, settings, now, is_settled=cursor.settled)
         reports += looked
         shown, cursor = news_for_the_ui(evaluations, cursor, now)
-        with open_book(settings.alerts_path) as book:
+        with open_book(alerts_place(settings)) as book:
             book.apply([*reports, *ended_looks(book.alerts(open_only=True), reports, now)], now)
             window = timedelta(minutes=settings.weather_alert_window_minutes)
             routes = [(target.key, target.severity) for target in targets]

@@ -10,6 +10,7 @@ and only a series with one row an hour can freeze or jump. They are checks of si
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from statistics import median
 from typing import Any
 
 import dagster as dg
@@ -51,11 +52,15 @@ def usual_row_counts(store: Warehouse, dataset: Dataset, locations: Sequence[Loc
                 and location_id = any($places::varchar[])
             group by endpoint, location_id, {hour}
         ),
-        compared as (
-            select endpoint, location_id, hour_utc + days_back * interval '1 day' as hour_utc, days_back, delivered
-            from delivered
+        looked_at as (
+            select hour_utc, days_back, hour_utc - days_back * interval '1 day' as earlier_hour_utc
+            from generate_series($first::timestamptz, $last::timestamptz, interval '1 hour') as grid(hour_utc)
             cross join generate_series(0, {BASELINE_DAYS}) as back(days_back)
-            where hour_utc + days_back * interval '1 day' between $first::timestamptz and $last::timestamptz
+        ),
+        compared as (
+            select endpoint, location_id, looked_at.hour_utc, days_back, delivered
+            from looked_at
+            inner join delivered on delivered.hour_utc = looked_at.earlier_hour_utc
         ),
         usual_places as (
             select endpoint, location_id, hour_utc
@@ -69,28 +74,14 @@ def usual_row_counts(store: Warehouse, dataset: Dataset, locations: Sequence[Loc
             from compared
             inner join usual_places using (endpoint, location_id, hour_utc)
             group by endpoint, hour_utc, days_back
-        ),
-        usual_totals as (
-            select endpoint, hour_utc, count(*) as days,
-                percentile_cont(0.5) within group (order by delivered) as usual
-            from totals
-            where days_back > 0
-            group by endpoint, hour_utc
-            having count(*) >= {BASELINE_MIN_DAYS}
-        ),
-        deviations as (
-            select endpoint, hour_utc,
-                percentile_cont(0.5) within group (order by abs(delivered - usual)) as deviation
-            from totals
-            inner join usual_totals using (endpoint, hour_utc)
-            where days_back > 0
-            group by endpoint, hour_utc
         )
-        select hour_utc, endpoint, delivered, usual, deviation, days
+        select hour_utc, endpoint,
+            max(delivered) filter (where days_back = 0) as delivered,
+            array_agg(delivered) filter (where days_back > 0) as delivered_before
         from totals
-        inner join usual_totals using (endpoint, hour_utc)
-        inner join deviations using (endpoint, hour_utc)
-        where days_back = 0
+        group by hour_utc, endpoint
+        having count(*) filter (where days_back = 0) = 1
+            and count(*) filter (where days_back > 0) >= {BASELINE_MIN_DAYS}
     """
     parameters = {
         "first": hours.first,
@@ -99,20 +90,23 @@ def usual_row_counts(store: Warehouse, dataset: Dataset, locations: Sequence[Loc
         "places": [location.id for location in locations],
     }
     judged = sorted(store.query(sql, parameters))
-    unusual = [
-        {
-            "endpoint": endpoint,
-            "hour": format_hour(hour_utc),
-            "value": delivered,
-            "usual": usual,
-            "deviation": deviation,
-            "days": days,
-            "limit": f"{usual - allowed:.4g} to {usual + allowed:.4g}",
-        }
-        for hour_utc, endpoint, delivered, usual, deviation, days in judged
-        if abs(delivered - usual)
-        > (allowed := max(ROWS_MAX_DEVIATIONS * deviation, ROWS_MIN_SHARE * usual, ROWS_MIN_DIFFERENCE))
-    ]
+    unusual = []
+    for hour_utc, endpoint, delivered, delivered_before in judged:
+        usual = median(delivered_before)
+        deviation = median(abs(before - usual) for before in delivered_before)
+        allowed = max(ROWS_MAX_DEVIATIONS * deviation, ROWS_MIN_SHARE * usual, ROWS_MIN_DIFFERENCE)
+        if abs(delivered - usual) > allowed:
+            unusual.append(
+                {
+                    "endpoint": endpoint,
+                    "hour": format_hour(hour_utc),
+                    "value": delivered,
+                    "usual": float(usual),
+                    "deviation": float(deviation),
+                    "days": len(delivered_before),
+                    "limit": f"{usual - allowed:.4g} to {usual + allowed:.4g}",
+                }
+            )
     worst = max(unusual, key=lambda row: abs(row["value"] - row["usual"]), default=None)
     return _warning(
         f"{len(unusual)} of {len(judged)} counts of rows are unusual"

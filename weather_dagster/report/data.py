@@ -1,11 +1,12 @@
 """What the report shows, read from gold, silver and the bronze ledgers. No words and no HTML here."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
-
-import pyarrow as pa
 
 from weather_dagster.errors import WarehouseError
 from weather_dagster.quantities import NITROGEN_DIOXIDE, OZONE, PM2_5, PM10
@@ -23,8 +24,7 @@ MEAN_NEEDS_HOURS = {"24h": 12, "7d": 84}
 CHARTED_POLLUTANTS = (PM2_5, PM10, OZONE, NITROGEN_DIOXIDE)
 
 Row = dict[str, Any]
-
-_WATCHED_SCHEMA = pa.schema(dict.fromkeys(("location_id", "name", "country", "time_zone"), pa.string()))
+Columns = dict[str, list[Any]]
 
 _TABLES = frozenset(
     {
@@ -39,22 +39,46 @@ _TABLES = frozenset(
     }
 )
 
-# Adding 0.0 turns the -0.0 that rounding leaves of small negative values into 0.0.
+_CONDITIONS = (
+    "latitude",
+    "longitude",
+    "valid_hour_utc",
+    "local_time",
+    "provider",
+    "observed_at_utc",
+    "temperature_c",
+    "apparent_temperature_c",
+    "humidity_pct",
+    "pressure_hpa",
+    "wind_speed_ms",
+    "wind_gust_ms",
+    "wind_direction_deg",
+    "wind_compass",
+    "rain_mm",
+    "snow_mm",
+    "precipitation_mm",
+    "condition_id",
+    "condition_group",
+)
 _HOURLY = {
-    "temperature_c": "round(weather.temperature_c, 1) + 0.0",
-    "mean_3h_c": "round(averages.mean_3h_c, 1) + 0.0",
+    "temperature_c": "weather.temperature_c",
+    "mean_3h_c": "averages.mean_3h_c",
     **{
-        f"mean_{frame}_c": f"case when averages.hours_present_{frame} >= {hours} "
-        f"then round(averages.mean_{frame}_c, 1) + 0.0 end"
+        f"mean_{frame}_c": f"case when averages.hours_present_{frame} >= {hours} then averages.mean_{frame}_c end"
         for frame, hours in MEAN_NEEDS_HOURS.items()
     },
-    "rain_mm": "round(weather.rain_mm, 2) + 0.0",
-    "snow_mm": "round(weather.snow_mm, 2) + 0.0",
-    "wind_speed_ms": "round(weather.wind_speed_ms, 1) + 0.0",
-    "wind_gust_ms": "round(weather.wind_gust_ms, 1) + 0.0",
+    "rain_mm": "weather.rain_mm",
+    "snow_mm": "weather.snow_mm",
+    "wind_speed_ms": "weather.wind_speed_ms",
+    "wind_gust_ms": "weather.wind_gust_ms",
     "wind_direction_deg": "weather.wind_direction_deg::integer",
     "wind_compass": "weather.wind_compass",
-    **{q.name: f"round(air.{q.name}, 1) + 0.0" for q in CHARTED_POLLUTANTS},
+    **{q.name: f"air.{q.name}" for q in CHARTED_POLLUTANTS},
+}
+_HOURLY_DIGITS = {
+    **dict.fromkeys(_HOURLY.keys() - {"wind_direction_deg", "wind_compass"}, 1),
+    "rain_mm": 2,
+    "snow_mm": 2,
 }
 _DAILY_COUNTS = ("hours_present", "temperature_hours", "precipitation_hours_present")
 _DAILY_MEASURES = (
@@ -72,11 +96,13 @@ _DAILY_MEASURES = (
     "heating_degree_days",
     "cooling_degree_days",
 )
+_DAILY_DIGITS = dict.fromkeys(_DAILY_MEASURES, 1)
 
 
 # Sums of the same hours, taken hour by hour or day by day, differ in the last bits of a double alone.
 _TOTALS_SQL = ", ".join(
-    f"round(sum({name})::decimal(18, 3), 1)::double as {name}" for name in ("precipitation_mm", "rain_mm", "snow_mm")
+    f"round(sum({name})::decimal(18, 3), 1)::double precision as {name}"
+    for name in ("precipitation_mm", "rain_mm", "snow_mm")
 )
 
 
@@ -95,12 +121,12 @@ class ReportData:
     first_hour: datetime | None
     """None when gold holds no hour at all."""
     last_hour: datetime | None
-    hourly: dict[str, dict[str, list[Any]]]
+    hourly: dict[str, Columns]
     """By place, columnar: every hour of the last ``HOURLY_DAYS`` days, missing ones as None; ``time`` is local, naive,
     and None in a row that only breaks the lines (clocks went back)."""
     hourly_is_cut: bool
     """Whether gold holds hours older than ``hourly``."""
-    daily: dict[str, dict[str, list[Any]]]
+    daily: dict[str, Columns]
     """By place, columnar: every local day from the place's first hour to the last hour of all places.
 
     ``hours_in_period`` counts the hours of the day within that span: less than ``hours_in_day`` on the
@@ -137,80 +163,88 @@ def read_report_data(warehouse: Warehouse, watched: Collection[str]) -> ReportDa
         WarehouseError: dbt has not built gold yet, or it holds none of the places.
     """
     _require_tables(warehouse)
-    known = warehouse.query_rows("select location_id, name, country, time_zone from bronze.locations")
-    there = [place for place in known if place["location_id"] in watched]
-    with warehouse.registered("watched", pa.Table.from_pylist(there, schema=_WATCHED_SCHEMA)):
-        return _read(warehouse)
-
-
-def _read(warehouse: Warehouse) -> ReportData:
-    places = _rows(warehouse, _PLACES_SQL)
+    names = dict(warehouse.query("select location_id, name from bronze.locations"))
+    ids = [location_id for location_id in names if location_id in watched]
+    places = warehouse.query_rows(_PLACES_SQL, {"watched": ids})
     if not places:
         raise WarehouseError(
             "the warehouse holds none of the watched places yet; "
             "run `weather demo` or `weather backfill`, then this again"
         )
     ((first_hour, last_hour),) = warehouse.query(
-        "select min(valid_hour_utc), max(valid_hour_utc) from gold.hourly_weather semi join watched using (location_id)"
+        "select min(valid_hour_utc), max(valid_hour_utc) from gold.hourly_weather "
+        "where location_id = any($watched::varchar[])",
+        {"watched": ids},
     )
-    reach = [HOURLY_DAYS * 24 - 1]
-    frames = _by_place(warehouse, _HOURLY_SQL, reach)
+    reach = {"watched": ids, "hours_before": HOURLY_DAYS * 24 - 1}
     return ReportData(
-        places=places,
-        unwatched=[
-            name
-            for (name,) in warehouse.query(
-                "select name from bronze.locations anti join watched using (location_id) order by name"
-            )
-        ],
+        places=sorted(places, key=itemgetter("name", "location_id")),
+        unwatched=sorted(name for location_id, name in names.items() if location_id not in watched),
         first_hour=first_hour,
         last_hour=last_hour,
-        hourly={place: _break_where_clocks_go_back(columns) for place, columns in frames.items()},
+        hourly=_hourly(warehouse, reach),
         hourly_is_cut=first_hour is not None and (last_hour - first_hour).days >= HOURLY_DAYS,
-        daily=_by_place(warehouse, _DAILY_SQL),
+        daily=_daily(warehouse, {"watched": ids, "last_hour": last_hour}),
         hourly_totals=_by_place(warehouse, _HOURLY_TOTALS_SQL, reach),
         daily_totals=_by_place(
             warehouse,
             f"""
-            select location_id, {_TOTALS_SQL} from gold.daily_weather semi join watched using (location_id)
+            select location_id, {_TOTALS_SQL}
+            from gold.daily_weather
+            where location_id = any($watched::varchar[])
             group by location_id
             """,
+            {"watched": ids},
         ),
         providers=_counts(
-            warehouse, "select location_id, provider, count(*) from gold.hourly_weather group by all order by 3 desc, 2"
+            warehouse.query(
+                "select location_id, provider, count(*) from gold.hourly_weather group by location_id, provider"
+            )
         ),
-        weather_providers=_providers(warehouse, "gold.hourly_weather"),
-        air_quality_providers=_providers(warehouse, "silver.air_quality"),
+        weather_providers=_providers(warehouse, "gold.hourly_weather", ids),
+        air_quality_providers=_providers(warehouse, "silver.air_quality", ids),
         rejected_fields=_counts(
-            warehouse,
-            """
-            select location_id, trim(rejected.field), count(*)
-            from gold.hourly_weather, unnest(string_split(rejected_fields, ',')) as rejected(field)
-            group by all order by 3 desc, 2
-            """,
+            (location_id, name.strip(), count)
+            for location_id, rejected_fields, count in warehouse.query(
+                """
+                select location_id, rejected_fields, count(*)
+                from gold.hourly_weather
+                where rejected_fields is not null
+                group by location_id, rejected_fields
+                """
+            )
+            for name in rejected_fields.split(",")
         ),
         quarantined=_counts(
-            warehouse,
-            "select location_id, reason, count(*) from bronze.quarantine where resolved_load_id is null "
-            "group by all order by 3 desc, 2",
+            warehouse.query(
+                """
+                select location_id, reason, count(*)
+                from bronze.quarantine
+                where resolved_load_id is null
+                group by location_id, reason
+                """
+            )
         ),
-        newest_quarantined=_rows(
-            warehouse,
+        newest_quarantined=warehouse.query_rows(
             """
-            select coalesce(place.name, location_id) as place, dataset, hour_utc, reason, message
-            from bronze.quarantine left join bronze.locations as place using (location_id)
+            select coalesce(place.name, entry.location_id) as place, dataset, hour_utc, reason, message
+            from bronze.quarantine as entry
+            left join bronze.locations as place on place.location_id = entry.location_id
             where resolved_load_id is null
-            order by quarantine.load_id desc, hour_utc desc, message limit ?
+            order by entry.load_id desc, hour_utc desc, message
+            limit $shown
             """,
-            [QUARANTINE_SHOWN],
+            {"shown": QUARANTINE_SHOWN},
         ),
-        loads=_rows(
-            warehouse,
-            """
-            select dataset, provider, load_id, first_hour_utc, last_hour_utc, rows_added, quarantined, landed_at_utc
-            from bronze.loads
-            qualify row_number() over (partition by dataset order by load_id desc) = 1 order by dataset
-            """,
+        loads=sorted(
+            warehouse.query_rows(
+                """
+                select dataset, provider, load_id, first_hour_utc, last_hour_utc, rows_added, quarantined, landed_at_utc
+                from bronze.loads
+                where load_id in (select max(load_id) from bronze.loads group by dataset)
+                """
+            ),
+            key=itemgetter("dataset"),
         ),
     )
 
@@ -223,114 +257,163 @@ def _require_tables(warehouse: Warehouse) -> None:
         )
 
 
-_PLACES_SQL = """
-    with air as (
-        select location_id, max(air.valid_hour_utc) as air_quality_hour_utc,
-            arg_max(provider_aqi, air.valid_hour_utc) as provider_aqi,
-            arg_max(air.provider, air.valid_hour_utc) as air_quality_provider
-        from silver.air_quality as air join gold.latest_conditions as weather using (location_id)
-        where provider_aqi is not null and air.valid_hour_utc <= weather.valid_hour_utc
-        group by location_id
+_PLACES_SQL = f"""
+    with newest_air as (
+        select air.location_id, max(air.valid_hour_utc) as valid_hour_utc
+        from silver.air_quality as air
+        inner join gold.latest_conditions as weather on weather.location_id = air.location_id
+        where air.provider_aqi is not null and air.valid_hour_utc <= weather.valid_hour_utc
+        group by air.location_id
     )
     select place.location_id, place.name, place.country, place.time_zone,
-        weather.* exclude (location_id, location_name, country, time_zone),
-        air.* exclude (location_id)
-    from watched as place
+        {", ".join(f"weather.{name}" for name in _CONDITIONS)},
+        air.valid_hour_utc as air_quality_hour_utc, air.provider_aqi, air.provider as air_quality_provider
+    from bronze.locations as place
     left join gold.latest_conditions as weather on weather.location_id = place.location_id
-    left join air on air.location_id = place.location_id
-    order by place.name, place.location_id
+    left join newest_air on newest_air.location_id = place.location_id
+    left join silver.air_quality as air
+        on air.location_id = newest_air.location_id and air.valid_hour_utc = newest_air.valid_hour_utc
+    where place.location_id = any($watched::varchar[])
+"""
+
+_WATCHED_SQL = """
+    watched as (
+        select location_id, time_zone from bronze.locations where location_id = any($watched::varchar[])
+    )
 """
 
 # Weather and air quality share one frame of hours, so that a hole in either shows as a hole.
-_FRAME_SQL = """
-    with hours as (
+_FRAME_SQL = f"""
+    with {_WATCHED_SQL},
+    hours as (
         select location_id, valid_hour_utc from gold.hourly_weather
         union all
         select location_id, valid_hour_utc from silver.air_quality
     ),
     spans as (
         select location_id, time_zone, min(valid_hour_utc) as first_hour, max(valid_hour_utc) as last_hour
-        from hours join watched using (location_id) group by all
+        from hours
+        inner join watched using (location_id)
+        group by location_id, time_zone
     ),
     frame as (
-        select location_id, time_zone,
-            unnest(generate_series(greatest(first_hour, last_hour - to_hours(?)), last_hour, interval 1 hour))
-                as valid_hour_utc
+        select location_id, time_zone, valid_hour_utc
         from spans
+        cross join lateral generate_series(
+            greatest(first_hour, last_hour - $hours_before::integer * interval '1 hour'),
+            last_hour,
+            interval '1 hour'
+        ) as grid(valid_hour_utc)
     )
 """
 
 _HOURLY_SQL = f"""
     {_FRAME_SQL}
-    select frame.location_id,
-        list(strftime(timezone(frame.time_zone, valid_hour_utc), '%Y-%m-%d %H:%M') order by valid_hour_utc) as time,
-        {", ".join(f"list({sql} order by valid_hour_utc) as {name}" for name, sql in _HOURLY.items())}
+    select location_id, valid_hour_utc at time zone frame.time_zone, {", ".join(_HOURLY.values())}
     from frame
     left join gold.hourly_weather as weather using (location_id, valid_hour_utc)
     left join gold.temperature_moving_averages as averages using (location_id, valid_hour_utc)
     left join silver.air_quality as air using (location_id, valid_hour_utc)
-    group by frame.location_id
+    order by location_id, valid_hour_utc
 """
 
 _HOURLY_TOTALS_SQL = f"""
     {_FRAME_SQL}
-    select location_id, {_TOTALS_SQL}, count_if(precipitation_mm > 0) as wet_hours
-    from frame join gold.hourly_weather using (location_id, valid_hour_utc)
+    select location_id, {_TOTALS_SQL}, count(*) filter (where precipitation_mm > 0) as wet_hours
+    from frame
+    inner join gold.hourly_weather using (location_id, valid_hour_utc)
     group by location_id
 """
 
 # Two days beyond the span show how many hours its first and last day have.
 _DAILY_SQL = f"""
-    with spans as (
-        select location_id, watched.time_zone, min(valid_hour_utc) as first_hour,
-            (select max(valid_hour_utc) from gold.hourly_weather semi join watched using (location_id)) as last_hour
-        from gold.hourly_weather join watched using (location_id) group by all
+    with {_WATCHED_SQL},
+    spans as (
+        select location_id, watched.time_zone, min(valid_hour_utc) as first_hour
+        from gold.hourly_weather
+        inner join watched using (location_id)
+        group by location_id, watched.time_zone
     ),
     hours as (
-        select *,
-            unnest(generate_series(first_hour - interval 2 day, last_hour + interval 2 day, interval 1 hour))
-                as valid_hour_utc
+        select location_id, (valid_hour_utc at time zone time_zone)::date as local_date,
+            valid_hour_utc between first_hour and $last_hour as is_in_period
         from spans
+        cross join lateral generate_series(
+            first_hour - interval '2 days', $last_hour::timestamptz + interval '2 days', interval '1 hour'
+        ) as grid(valid_hour_utc)
     ),
     days as (
-        select location_id, timezone(time_zone, valid_hour_utc)::date as local_date, count(*) as hours_in_day,
-            count_if(valid_hour_utc between first_hour and last_hour) as hours_in_period
-        from hours group by all having hours_in_period > 0
+        select location_id, local_date, count(*) as hours_in_day,
+            count(*) filter (where is_in_period) as hours_in_period
+        from hours
+        group by location_id, local_date
     )
-    select location_id,
-        list(strftime(local_date, '%Y-%m-%d') order by local_date) as date,
-        list(hours_in_period order by local_date) as hours_in_period,
-        list(hours_in_day order by local_date) as hours_in_day,
-        {", ".join(f"list(coalesce({name}, 0) order by local_date) as {name}" for name in _DAILY_COUNTS)},
-        {", ".join(f"list(round({name}, 1) + 0.0 order by local_date) as {name}" for name in _DAILY_MEASURES)}
-    from days left join gold.daily_weather as daily using (location_id, local_date)
-    group by location_id
+    select location_id, local_date, hours_in_period, hours_in_day,
+        {", ".join(f"coalesce({name}, 0)" for name in _DAILY_COUNTS)},
+        {", ".join(_DAILY_MEASURES)}
+    from days
+    left join gold.daily_weather using (location_id, local_date)
+    where hours_in_period > 0
+    order by location_id, local_date
 """
 
 
-def _rows(warehouse: Warehouse, sql: str, parameters: list[Any] | None = None) -> list[Row]:
-    return warehouse.query_rows(sql, parameters)
+def _hourly(warehouse: Warehouse, parameters: Mapping[str, Any]) -> dict[str, Columns]:
+    places = _columns_by_place(("time", *_HOURLY), warehouse.query(_HOURLY_SQL, parameters), _HOURLY_DIGITS)
+    for columns in places.values():
+        columns["time"] = [time.isoformat(" ", "minutes") for time in columns["time"]]
+        _break_where_clocks_go_back(columns)
+    return places
 
 
-def _by_place(warehouse: Warehouse, sql: str, parameters: list[Any] | None = None) -> dict[str, dict[str, Any]]:
-    return {row.pop("location_id"): row for row in _rows(warehouse, sql, parameters)}
+def _daily(warehouse: Warehouse, parameters: Mapping[str, Any]) -> dict[str, Columns]:
+    names = ("date", "hours_in_period", "hours_in_day", *_DAILY_COUNTS, *_DAILY_MEASURES)
+    places = _columns_by_place(names, warehouse.query(_DAILY_SQL, parameters), _DAILY_DIGITS)
+    for columns in places.values():
+        columns["date"] = [day.isoformat() for day in columns["date"]]
+    return places
 
 
-def _counts(warehouse: Warehouse, sql: str) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for location_id, name, count in warehouse.query(sql):
-        counts.setdefault(location_id, {})[name] = count
-    return counts
+def _columns_by_place(
+    names: Sequence[str], rows: Iterable[tuple[Any, ...]], digits: Mapping[str, int]
+) -> dict[str, Columns]:
+    """Turn rows, which begin with their place and lie together by it, into columns, some of them rounded."""
+    places = {}
+    for place, of_place in groupby(rows, key=itemgetter(0)):
+        _, *columns = zip(*of_place, strict=True)
+        places[place] = {
+            name: _rounded(values, digits[name]) if name in digits else list(values)
+            for name, values in zip(names, columns, strict=True)
+        }
+    return places
 
 
-def _providers(warehouse: Warehouse, table: str) -> list[str]:
-    rows = warehouse.query(
-        f"select distinct provider from {table} semi join watched using (location_id) order by provider"
-    )
-    return [provider for (provider,) in rows]
+def _rounded(values: Iterable[float | None], digits: int) -> list[float | None]:
+    # Adding 0.0 turns the -0.0 that rounding leaves of small negative values into 0.0.
+    return [None if value is None else round(value, digits) + 0.0 for value in values]
 
 
-def _break_where_clocks_go_back(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def _by_place(warehouse: Warehouse, sql: str, parameters: Mapping[str, Any]) -> dict[str, Row]:
+    return {row.pop("location_id"): row for row in warehouse.query_rows(sql, parameters)}
+
+
+def _counts(rows: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
+    """By place and name, the most first."""
+    counts = Counter[tuple[str, str]]()
+    for location_id, name, count in rows:
+        counts[location_id, name] += count
+    by_place: dict[str, dict[str, int]] = {}
+    for (location_id, name), count in sorted(counts.items(), key=lambda each: (-each[1], each[0])):
+        by_place.setdefault(location_id, {})[name] = count
+    return by_place
+
+
+def _providers(warehouse: Warehouse, table: str, watched: Sequence[str]) -> list[str]:
+    sql = f"select distinct provider from {table} where location_id = any($watched::varchar[])"
+    return sorted(provider for (provider,) in warehouse.query(sql, {"watched": watched}))
+
+
+def _break_where_clocks_go_back(columns: Columns) -> None:
     """Put a row without values before each local time that does not lie after the one before.
 
     The hour that is repeated in autumn is then drawn twice, not joined by a line that runs backwards.
@@ -339,4 +422,3 @@ def _break_where_clocks_go_back(columns: dict[str, list[Any]]) -> dict[str, list
     for i in reversed([i for i in range(1, len(times)) if times[i] <= times[i - 1]]):
         for values in columns.values():
             values.insert(i, None)
-    return columns

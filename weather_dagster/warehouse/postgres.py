@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import tenacity
 from pydantic import SecretStr
 
-from weather_dagster.datasets import CONTRACT_VERSION, Dataset, DatasetName, Rejection
+from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Dataset, DatasetName, Rejection
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
@@ -57,6 +57,8 @@ _LANDING_LOCK = 0x5745_0001
 _MIGRATION_LOCK = 0x5745_0002
 _DBT_LOCK = 0x5745_0003
 """Keys of advisory locks, which are a database's own."""
+
+_JSON_OF = {str(d.name): [c.name for c in d.columns if c.kind == "json"] for d in DATASETS.values()}
 
 T = TypeVar("T")
 
@@ -293,6 +295,38 @@ class PostgresWarehouse(Warehouse):
             WarehouseError: the role that asks may not make roles, or does not own the tables.
         """
         self._repeating(lambda: self.script(ROLES.read_text(encoding="utf-8")))
+
+    def take_over(self, tables: Mapping[str, pa.Table], *, after: int) -> None:
+        """Take loads as another store has made them, with their ids, all of them in one transaction.
+
+        Args:
+            tables: by the name of the bronze table.
+            after: the newest load that is there.
+
+        Raises:
+            WarehouseError: another load is there meanwhile.
+        """
+
+        def once() -> None:
+            for dataset in DATASETS.values():
+                self._add_months(dataset, tables[dataset.name])
+            with self._connection.transaction(), self._connection.cursor() as cursor:
+                for name, table in tables.items():
+                    stage(cursor, f"staged_{name}", table, drop=True)
+                cursor.execute("select pg_advisory_xact_lock(%s)", [_LANDING_LOCK])
+                ((newest,),) = cursor.execute("select coalesce(max(load_id), 0) from bronze.loads").fetchall()
+                if newest != after:
+                    raise WarehouseError(
+                        f"{self.address} has load {newest} where load {after} is the newest of the copy: somebody "
+                        "lands there; let the copy be the only one, into an empty database"
+                    )
+                for name, table in tables.items():
+                    names = ", ".join(table.column_names)
+                    values = ", ".join(f"{c}::json" if c in _JSON_OF.get(name, ()) else c for c in table.column_names)
+                    cursor.execute(f"insert into bronze.{name} ({names}) select {values} from staged_{name}")
+
+        # Whether it was committed is told by the next load's number.
+        self._repeating(once, when_lost=False)
 
     def _add_months(self, dataset: Dataset, records: pa.Table) -> None:
         if dataset.name not in BY_MONTH or not records.num_rows:

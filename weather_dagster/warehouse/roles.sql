@@ -1,7 +1,8 @@
 -- Three roles of a shared warehouse; `weather warehouse roles` runs this, and may run it again.
 --
 --   weather_owner   owns bronze and upgrades its schema
---   weather_writer  lands bronze and runs dbt, so it owns what dbt makes: silver and gold
+--   weather_writer  lands bronze and runs dbt, so it owns what dbt makes: silver and gold; keeps the ledger of calls
+--                   and the alert book, so it owns weather_state
 --   weather_reader  reads gold, for BI; grant it to the people or tools that do
 --
 -- dbt replaces tables by new ones. What weather_writer makes in gold, weather_reader may read from the start (default
@@ -36,7 +37,8 @@ begin
         select format('alter schema %I owner to %I', nspname, owner)
         from pg_namespace
         inner join (
-            values ('bronze', 'weather_owner'), ('silver', 'weather_writer'), ('gold', 'weather_writer')
+            values ('bronze', 'weather_owner'), ('silver', 'weather_writer'), ('gold', 'weather_writer'),
+                ('weather_state', 'weather_writer')
         ) as owners (schema, owner) on schema = nspname
         union all
         select format(
@@ -46,7 +48,8 @@ begin
         from pg_class
         inner join pg_namespace on pg_namespace.oid = relnamespace
         inner join (
-            values ('bronze', 'weather_owner'), ('silver', 'weather_writer'), ('gold', 'weather_writer')
+            values ('bronze', 'weather_owner'), ('silver', 'weather_writer'), ('gold', 'weather_writer'),
+                ('weather_state', 'weather_writer')
         ) as owners (schema, owner) on schema = nspname
         where relkind in ('r', 'p', 'v', 'm')
         union all

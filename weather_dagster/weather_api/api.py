@@ -152,7 +152,7 @@ class WeatherApi:
         """Every limit of every provider with what is used of it."""
         told = []
         for provider in self._providers:
-            with open_ledger(provider.service) as ledger:
+            with open_ledger(provider.service, read_only=True) as ledger:
                 told += [(provider.name, spent) for spent in ledger.spent(self._clock())]
         return told
 
@@ -160,7 +160,7 @@ class WeatherApi:
         """Provider, product, price and the calls of each day of this month, for all that costs by the call."""
         told = []
         for provider in self._providers:
-            with open_ledger(provider.service) as ledger:
+            with open_ledger(provider.service, read_only=True) as ledger:
                 told += [
                     (provider.name, product, price, ledger.calls_by_day(product, self._clock()))
                     for product, price in provider.prices.items()
@@ -171,7 +171,7 @@ class WeatherApi:
         """Ended calls by provider, product and how they ended."""
         told = []
         for provider in self._providers:
-            with open_ledger(provider.service) as ledger:
+            with open_ledger(provider.service, read_only=True) as ledger:
                 told += [(provider.name, *counted) for counted in ledger.outcomes()]
         return told
 
@@ -179,7 +179,7 @@ class WeatherApi:
         """The providers that have closed their door on us, and until when."""
         told = {}
         for provider in self._providers:
-            with open_ledger(provider.service) as ledger:
+            with open_ledger(provider.service, read_only=True) as ledger:
                 if block := ledger.block(self._clock()):
                     told[provider.name] = block
         return told

@@ -154,7 +154,7 @@ def needs_of(providers: Sequence[Provider], plans: Sequence[Plan], *, now: datet
                 weights[provider.name, stretch.endpoint.product] += weight
     needs = []
     for provider in providers:
-        with open_ledger(provider.service) as ledger:
+        with open_ledger(provider.service, read_only=True) as ledger:
             for spent in ledger.spent(now):
                 counted = provider.name, spent.product
                 if calls[counted]:

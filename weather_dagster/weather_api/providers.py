@@ -9,13 +9,13 @@ from pydantic import SecretStr
 
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import HistoryProviderName, ProviderName, Settings
+from weather_dagster.state import ledger_place
 from weather_dagster.weather_api import open_meteo, openweather
 from weather_dagster.weather_api.endpoints import Endpoint
 from weather_dagster.weather_api.service import Service
 
 NO_KEY = SecretStr("no-key-needed")
 """The simulator takes any key, but as the real service it wants one."""
-LEDGER_FILE = "ledger.sqlite"
 OTHER_HOURS = "ask for hours that are served"
 MADE_UP = "set WEATHER_PROVIDER=simulator for made-up weather of any hour"
 
@@ -71,7 +71,7 @@ def _openweather(settings: Settings) -> Provider:
         verdict=openweather.verdict,
         hint=openweather.hint,
         limits=chosen.limits,
-        ledger=settings.home / LEDGER_FILE,
+        ledger=ledger_place(settings),
     )
     more_calls = [subscribe]
     if "one_call" in chosen.limits:
@@ -105,7 +105,7 @@ def _open_meteo(settings: Settings) -> Provider:
         verdict=open_meteo.verdict,
         hint=open_meteo.hint,
         limits=open_meteo.LIMITS,
-        ledger=settings.home / LEDGER_FILE,
+        ledger=ledger_place(settings),
         blocked_for=open_meteo.blocked_for,
         concurrency=open_meteo.CONCURRENCY,
     )
@@ -141,7 +141,7 @@ def _in_process(name: str, ways_out: list[str], settings: Settings, app: Callabl
         verdict=openweather.verdict,
         hint=openweather.hint,
         limits=chosen.limits,
-        ledger=settings.home / LEDGER_FILE,
+        ledger=ledger_place(settings),
     )
     return Provider(service, name, chosen.endpoints, "; ".join(ways_out), "", openweather.API_URL, "free", app=app)
 

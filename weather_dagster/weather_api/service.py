@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
+
+from weather_dagster.state import Place
 
 PROVIDER_HEADER = "X-Weather-Provider"
 """Header in which made-up and recorded weather names itself, whoever was thought to be asked."""
@@ -47,8 +48,8 @@ class Service:
     """Way out by HTTP status and the provider's message."""
     limits: Mapping[str, tuple[Limit, ...]]
     """By product, as the plan that is configured has them."""
-    ledger: Path
-    """File that tells of the calls made; all who name the same one share the limits."""
+    ledger: Place
+    """Database that tells of the calls made; all who name the same one share the limits."""
     blocked_for: Callable[[str, datetime], timedelta] = _ten_minutes
     """From the message of a 429 without Retry-After and the current instant: how long not to ask."""
     concurrency: int = 8

@@ -1,8 +1,7 @@
-"""The alert book in a real SQLite file: who hears of what, when, and how often."""
+"""The alert book in a real SQLite file and a real Postgres: who hears of what, when, and how often."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,6 +13,7 @@ from weather_dagster.alerts.messages import MAX_BODY, MAX_TITLE, Kind, Message
 from weather_dagster.alerts.reports import Problem, Report, Severity
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.hours import HOUR, HourRange, floor_hour
+from weather_dagster.state import Place
 
 NOW = datetime(2026, 11, 25, 14, 10, tzinfo=UTC)
 SOURCE = "check bronze/observations: completeness"
@@ -21,8 +21,8 @@ WINDOW = timedelta(hours=6)
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[AlertBook]:
-    with open_book(tmp_path / "alerts.sqlite") as book:
+def book(place: Place) -> Iterator[AlertBook]:
+    with open_book(place) as book:
         yield book
 
 
@@ -133,8 +133,79 @@ def test_hours_before_those_that_a_problem_was_seen_in_do_not_end_it(book, older
 
 def test_a_look_that_was_taken_before_the_problem_was_seen_does_not_end_it(book):
     tell(book, NOW, *warn("lyon"))
-    assert tell(book, NOW - HOUR) == []
+    book.apply([Report(SOURCE, NOW - HOUR)], NOW)
+    assert book.compose([], WINDOW, "", NOW) == []
     assert book.alerts(open_only=True)
+
+
+@pytest.fixture
+def put_back(book: AlertBook) -> AlertBook:
+    """A book whose alert and message were noted a year from now: the clock was put back since."""
+    ahead = NOW + timedelta(days=365)
+    assert kinds(tell(book, ahead, *warn("lyon"), hours=HourRange(floor_hour(ahead), floor_hour(ahead)))) == [
+        Kind.OPENED
+    ]
+    return book
+
+
+def running(hour: int) -> HourRange:
+    """The running hour, so many hours from now."""
+    return HourRange(floor_hour(NOW) + hour * HOUR, floor_hour(NOW) + hour * HOUR)
+
+
+def test_what_was_told_before_the_clock_was_put_back_is_summed_up_after_a_window_and_ended_once(put_back):
+    told = {hour: kinds(tell(put_back, NOW + hour * HOUR, *warn("lyon"), hours=running(hour))) for hour in range(8)}
+    assert {hour: messages for hour, messages in told.items() if messages} == {6: [Kind.SUMMARY]}
+    (alert,) = put_back.alerts(open_only=True)
+    assert (alert.opened_at, alert.seen_at, alert.times) == (NOW, NOW + 7 * HOUR, 9)
+    assert kinds(tell(put_back, NOW + 8 * HOUR, hours=running(8))) == [Kind.RECOVERED]
+    assert tell(put_back, NOW + 9 * HOUR, hours=running(9)) == []
+
+
+def test_a_problem_that_is_over_when_the_clock_is_put_back_ends_at_once(put_back):
+    (ended,) = tell(put_back, NOW, hours=running(0))
+    assert (ended.kind, "over after 0 min" in ended.body) == (Kind.RECOVERED, True)
+
+
+def test_what_was_to_be_sent_before_the_clock_was_put_back_is_sent_first_and_once(put_back):
+    ahead = NOW + timedelta(days=365)
+    tell(put_back, ahead + HOUR)
+    put_back.compose([], WINDOW, "", NOW)
+    opened, ended = put_back.due("t", NOW, 10)
+    assert (opened.message.kind, ended.message.kind) == (Kind.OPENED, Kind.RECOVERED)
+    (news,) = tell(put_back, NOW, *warn("oslo"))
+    assert [delivery.message for delivery in put_back.due("t", NOW, 10)] == [opened.message, ended.message, news]
+    assert put_back.claim(opened, NOW)
+    put_back.settle(opened, NOW, error=None, next_try_at=None)
+    put_back.compose([], WINDOW, "", NOW)
+    assert [delivery.message for delivery in put_back.due("t", NOW, 10)] == [ended.message, news]
+
+
+def test_a_try_that_failed_before_the_clock_was_put_back_is_made_again_after_the_same_wait(put_back):
+    ahead, wait = NOW + timedelta(days=365), timedelta(minutes=5)
+    (delivery,) = put_back.due("t", ahead, 10)
+    assert put_back.claim(delivery, ahead)
+    put_back.settle(delivery, ahead, error="out of order", next_try_at=ahead + wait)
+    put_back.compose([], WINDOW, "", NOW)
+    assert put_back.due("t", NOW + wait - timedelta(seconds=1), 10) == []
+    assert len(put_back.due("t", NOW + wait, 10)) == 1
+
+
+def test_who_was_sending_when_the_clock_was_put_back_is_given_up_and_its_message_sent_again_after_a_window(put_back):
+    ahead = NOW + timedelta(days=365)
+    (delivery,) = put_back.due("t", ahead, 10)
+    assert put_back.claim(delivery, ahead)
+    put_back.compose([], WINDOW, "", NOW)
+    assert put_back.forget_interrupted(NOW, NOW) == 0
+    assert put_back.forget_interrupted(NOW + timedelta(seconds=1), NOW) == 1
+    put_back.compose([("t", None)], WINDOW, "", NOW + WINDOW)
+    assert delivery.message in [due.message for due in put_back.due("t", NOW + WINDOW, 10)]
+
+
+def test_what_was_noted_before_the_clock_was_put_back_is_forgotten_in_time(put_back):
+    tell(put_back, NOW, hours=running(0))
+    assert put_back.prune(NOW + timedelta(days=1)) == 1
+    assert put_back.due("t", NOW + timedelta(days=1), 10) == []
 
 
 def test_another_source_does_not_end_it(book):
@@ -265,7 +336,10 @@ def test_old_alerts_messages_and_references_are_forgotten_and_what_lasts_stays(b
 def test_a_file_that_is_no_book_is_named(tmp_path):
     path = tmp_path / "alerts.sqlite"
     path.write_bytes(b"no database at all, and long enough to be taken for a header")
-    with pytest.raises(ConfigurationError, match=r"alerts\.sqlite cannot be used.*WEATHER_HOME"), open_book(path):
+    with (
+        pytest.raises(ConfigurationError, match=r"alerts\.sqlite: file is not a database.*WEATHER_HOME"),
+        open_book(path),
+    ):
         pass
 
 

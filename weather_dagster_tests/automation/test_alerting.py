@@ -33,6 +33,7 @@ from weather_dagster.partitions import partition_key, range_tags
 from weather_dagster.settings import Settings
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
+from weather_dagster.state import alerts_place
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.alerts.test_delivery import Receiver
 from weather_dagster_tests.clock import Clock
@@ -351,7 +352,7 @@ class Desk:
 
     def open(self) -> set[tuple[str, str]]:
         """Source and subject of what lasts."""
-        with open_book(self.settings.alerts_path) as book:
+        with open_book(alerts_place(self.settings)) as book:
             return {(alert.source, alert.subject) for alert in book.alerts(open_only=True)}
 
     def execute(self, sql: str) -> None:

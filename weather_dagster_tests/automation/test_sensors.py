@@ -23,6 +23,7 @@ from weather_dagster.ingest import land_range
 from weather_dagster.locations import load_locations
 from weather_dagster.partitions import hours_of_run
 from weather_dagster.settings import Settings
+from weather_dagster.state import alerts_place
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster_tests.conftest import BIN
@@ -193,12 +194,12 @@ def test_a_broken_file_of_places_is_told_of_once_and_its_mending_too(
     monkeypatch.setenv("WEATHER_LOCATIONS", str(places))
     for minute in (0, 2):
         home.tick("alerts", NOW + timedelta(minutes=minute))
-    with open_book(home.settings.alerts_path) as book:
+    with open_book(alerts_place(home.settings)) as book:
         (alert,) = [each for each in book.alerts(open_only=True) if each.source == "look at data"]
     assert str(places) in alert.text
     monkeypatch.delenv("WEATHER_LOCATIONS")
     home.tick("alerts", NOW + timedelta(minutes=4))
-    with open_book(home.settings.alerts_path) as book:
+    with open_book(alerts_place(home.settings)) as book:
         assert not [each for each in book.alerts(open_only=True) if each.source == "look at data"]
 
 

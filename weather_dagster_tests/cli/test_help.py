@@ -15,6 +15,7 @@ COMMANDS = (
     "locations search", "locations check", "budget", "doctor",
     "quarantine", "quarantine list", "quarantine redrive", "status", "metrics", "backup", "restore",
     "alerts", "alerts list", "alerts test", "alerts silence",
+    "warehouse", "warehouse migrate", "warehouse roles", "warehouse copy",
 )  # fmt: skip
 RUN = CliRunner()
 

@@ -1,12 +1,9 @@
-"""A pod-like process that lands days of made-up readings, each day one landing: ``loader.py URL FIRST LAST``.
-
-Days are counted from ``test_duckdb.START``. It says ``ready``, begins when a line is read, and says each day that is
-landed.
-"""
+"""Pod-like processes that land days of made-up readings. Days are counted from ``test_duckdb.START``."""
 
 import dataclasses
-import sys
+import multiprocessing
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 
 from pydantic import SecretStr
 
@@ -24,10 +21,12 @@ def land_days(store: Store, first: int, last: int) -> None:
         odd = dataclasses.replace(rejection(f"day {number}"), hour_utc=int(hours.first.timestamp()))
         with store.open() as warehouse:
             land(warehouse, rows, hours=hours, rejections=(odd,))
-        print(number, flush=True)  # noqa: T201 - for the process that started this one
 
 
-if __name__ == "__main__":
-    print("ready", flush=True)  # noqa: T201
-    sys.stdin.readline()
-    land_days(PostgresStore(SecretStr(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3]))
+def start_loader(url: str, first: int, last: int) -> BaseProcess:
+    """A process that lands these days. All come from one that has imported everything: the machine is small."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=land_days, args=(PostgresStore(SecretStr(url)), first, last), daemon=True)
+    process.start()
+    return process

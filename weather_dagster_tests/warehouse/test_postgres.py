@@ -27,7 +27,7 @@ from weather_dagster.warehouse.schema import Migration
 from weather_dagster_tests.conftest import without_settings
 from weather_dagster_tests.ports import free_port
 from weather_dagster_tests.postgres import PostgresServer, fresh_database, running_server, with_parts
-from weather_dagster_tests.warehouse.loader import land_days
+from weather_dagster_tests.warehouse.loader import land_days, start_loader
 from weather_dagster_tests.warehouse.test_duckdb import DAY, START, land, observation, rejection
 
 ROWS = [observation(hour, 10.0) for hour in DAY]
@@ -40,26 +40,6 @@ def store_of(url: str, **parts: str | int) -> PostgresStore:
 
 
 # Many writers
-
-
-def loader(url: str, first: int, last: int) -> subprocess.Popen[str]:
-    """A process that lands these days once it is told to."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "weather_dagster_tests.warehouse.loader", url, str(first), str(last)],
-        env=without_settings(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    process.stdout.readline()
-    return process
-
-
-def go(process: subprocess.Popen[str]) -> None:
-    assert process.stdin
-    process.stdin.write("\n")
-    process.stdin.flush()
 
 
 def content(store: Store) -> dict[str, Counter[tuple[object, ...]]]:
@@ -80,32 +60,22 @@ def test_sixty_days_by_eight_processes_one_of_them_killed_are_those_of_one_proce
     ranges = [(7 * number, 7 * number + 10) for number in range(8)]
     store = store_of(postgres_url)
     with store.open() as watcher:
-        processes = [loader(postgres_url, *days) for days in ranges]
-        for process in processes:
-            go(process)
-        victim = processes[3]
-        assert victim.stdout
-        victim.stdout.readline()
-        victim.send_signal(signal.SIGKILL)
-        seen = 0
-        while any(process.poll() is None for process in processes):
+        processes = [start_loader(postgres_url, *days) for days in ranges]
+        victim, seen = processes[3], 0
+        while any(process.is_alive() for process in processes):
             # Load ids grow in commit order: who sees one sees all below it.
             ((count, newest),) = watcher.query("select count(*), coalesce(max(load_id), 0) from bronze.loads")
             assert count == newest >= seen
             seen = newest
+            if seen >= 20 and victim.is_alive():
+                victim.kill()
             time.sleep(0.01)
-        ends = [process.wait() for process in processes]
-        assert ends == [0, 0, 0, -signal.SIGKILL, 0, 0, 0, 0]
-        assert seen >= 50
-        assert watcher.query(
-            """
-            select count(*) from bronze.loads
-            where rows_added <> (select count(*) from bronze.observations where load_id = loads.load_id)
-            """
-        ) == [(0,)], "each load is there as a whole"
-        again = loader(postgres_url, *ranges[3])
-        go(again)
-        assert again.wait(60) == 0
+        assert [process.exitcode for process in processes] == [0, 0, 0, -signal.SIGKILL, 0, 0, 0, 0]
+        wrong = "select count(*) from bronze.observations where load_id = loads.load_id having count(*) <> rows_added"
+        assert watcher.query(f"select load_id from bronze.loads where exists ({wrong})") == [], "each load is whole"
+    again = start_loader(postgres_url, *ranges[3])
+    again.join(60)
+    assert again.exitcode == 0
     serial = DuckDBStore(tmp_path / "serial.duckdb")
     land_days(serial, 0, 59)
     assert content(store) == content(serial)

@@ -18,6 +18,7 @@ from weather_dagster.datasets import Dataset
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.settings import Settings
+from weather_dagster.state import Place
 from weather_dagster.weather_api import openweather
 from weather_dagster.weather_api.api import Fetched, WeatherApi
 from weather_dagster.weather_api.openweather_reading import Units
@@ -57,7 +58,7 @@ def provider_of(
     units: Units = Units.METRIC,
     base_url: str | None = None,
     limits: Mapping[str, tuple[Limit, ...]] | None = None,
-    ledger: Path | None = None,
+    ledger: Place | None = None,
     is_stand_in: bool = False,
 ) -> Provider:
     """OpenWeather as configured in production, but for the app that answers and the pace."""

@@ -2,19 +2,18 @@
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 import uvicorn
+from pydantic import SecretStr
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,6 +24,7 @@ from weather_dagster.ingest import land_range
 from weather_dagster.locations import load_locations
 from weather_dagster.settings import Settings
 from weather_dagster.simulator.app import create_app
+from weather_dagster.state import Place
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster.weather_api.client import Inquiry
 from weather_dagster.weather_api.http_dates import MAX_PAUSE_SECONDS, retry_after
@@ -32,6 +32,7 @@ from weather_dagster.weather_api.ledger import LandedCall, Ledger, Pause, open_l
 from weather_dagster.weather_api.providers import build_providers
 from weather_dagster.weather_api.service import Limit, Patience, Service, Window
 from weather_dagster_tests.conftest import free_port
+from weather_dagster_tests.state import plain_connection, text_of
 from weather_dagster_tests.weather_api.answers import NOW, hours_ago, record, series
 from weather_dagster_tests.weather_api.provider_apps import (
     KEY,
@@ -51,20 +52,19 @@ PAST = hours_ago(1, 1)
 PROCESS = """
 import sys
 from datetime import datetime, timedelta
-from pathlib import Path
-
 from weather_dagster.datasets import DATASETS
 from weather_dagster.hours import HourRange, utc_now
 from weather_dagster.locations import load_locations
 from weather_dagster.weather_api import ledger
 from weather_dagster.weather_api.service import Limit, Window
+from weather_dagster_tests.state import place_of
 from weather_dagster_tests.weather_api.provider_apps import api_of
 
-url, folder, calls, seconds, dataset, hour = sys.argv[1:]
+url, place, calls, seconds, dataset, hour = sys.argv[1:]
 ledger.MINUTE = timedelta(seconds=float(seconds))
 limit = (Limit(int(calls), Window.MINUTE),)
 limits = {"free": limit, "history": limit}
-api = api_of(None, base_url=url, limits=limits, ledger=Path(folder, "ledger.sqlite"), clock=utc_now, plan="simulator")
+api = api_of(None, base_url=url, limits=limits, ledger=place_of(place), clock=utc_now, plan="simulator")
 at = datetime.fromisoformat(hour)
 list(api.fetch(api.plan(DATASETS[dataset], load_locations() * 2, HourRange(at, at))))
 """
@@ -93,10 +93,10 @@ class Ticking:
         return NOW + (utc_now() - self._began)
 
 
-def moments_in(ledger: Path) -> list[float]:
+def moments_in(ledger: Place) -> list[float]:
     """When calls were let out. A busy machine brings them to the server later, and not evenly so."""
-    with closing(sqlite3.connect(ledger)) as connection:
-        return [moment for (moment,) in connection.execute("select asked_at_utc from calls")]
+    with plain_connection(ledger) as connection:
+        return [moment for (moment,) in connection.execute("select asked_at_utc from calls").fetchall()]
 
 
 def most_in_a_window(moments: list[float]) -> int:
@@ -104,7 +104,9 @@ def most_in_a_window(moments: list[float]) -> int:
     return max(sum(first <= moment < first + SECONDS - 1e-3 for moment in moments) for first in moments)
 
 
-def test_the_limit_holds_across_ranges_datasets_and_instances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_holds_across_ranges_datasets_and_instances(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("weather_dagster.weather_api.ledger.MINUTE", timedelta(seconds=SECONDS))
     app, clock = Noting(create_app(clock=NOW.timestamp)), Ticking()
     for dataset in (OBSERVATIONS, AIR_QUALITY, OBSERVATIONS):
@@ -113,12 +115,12 @@ def test_the_limit_holds_across_ranges_datasets_and_instances(tmp_path: Path, mo
             plan="simulator",
             is_stand_in=True,
             limits={"free": (Limit(CALLS, Window.MINUTE),)},
-            ledger=tmp_path / "ledger.sqlite",
+            ledger=place,
             clock=clock,
         )
         store = partial(open_warehouse, tmp_path / "w.duckdb")
         land_range(api, store, dataset, PLACES, hours_ago(5, 3), run_id="r").require_complete()
-    moments = moments_in(tmp_path / "ledger.sqlite")
+    moments = moments_in(place)
     assert app.requests == len(moments) == 3 * len(PLACES)
     assert most_in_a_window(moments) == CALLS
 
@@ -138,20 +140,20 @@ def served() -> Iterator[tuple[str, Noting]]:
 
 
 @pytest.mark.integration
-def test_the_limit_holds_across_processes(served: tuple[str, Noting], tmp_path: Path) -> None:
+def test_the_limit_holds_across_processes(served: tuple[str, Noting], place: Place, tmp_path: Path) -> None:
     url, app = served
     hour = (floor_hour(utc_now()) - 2 * HOUR).isoformat()
     root = Path(__file__).parents[2]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROCESS, url, tmp_path, str(CALLS), str(SECONDS), dataset, hour],
+            [sys.executable, "-c", PROCESS, url, text_of(place), str(CALLS), str(SECONDS), dataset, hour],
             env={**os.environ, "PYTHONPATH": str(root)},
             cwd=tmp_path,
         )
         for dataset in ("observations", "air_quality")
     ]
     assert [process.wait(60) for process in processes] == [0, 0]
-    moments = moments_in(tmp_path / "ledger.sqlite")
+    moments = moments_in(place)
     assert app.requests == len(moments) == 4 * len(PLACES)
     assert most_in_a_window(moments) <= CALLS
 
@@ -166,19 +168,22 @@ class Clock:
         return self.now
 
 
-def service(path: Path, *limits: Limit, key: str = KEY) -> Service:
-    return provider_of(None, key=key, ledger=path, limits={"free": limits}).service
+def service(place: Place, *limits: Limit, key: str = KEY) -> Service:
+    return provider_of(None, key=key, ledger=place, limits={"free": limits}).service
 
 
 QUESTION = Inquiry("http://test/x", "/x", {}, "free")
 
 
-def test_another_key_has_a_limit_of_its_own_and_no_key_is_written(tmp_path: Path) -> None:
+def test_another_key_has_a_limit_of_its_own_and_no_key_is_written(place: Place) -> None:
     for key in ("first-secret", "second-secret"):
-        with open_ledger(service(tmp_path / "l.sqlite", Limit(1, Window.MONTH), key=key)) as ledger:
+        with open_ledger(service(place, Limit(1, Window.MONTH), key=key)) as ledger:
             assert isinstance(ledger.admit(QUESTION, "r", Clock(NOW)), str)
             assert isinstance(ledger.admit(QUESTION, "r", Clock(NOW)), Pause)
-    assert not [file for file in tmp_path.iterdir() if b"secret" in file.read_bytes()]
+    with plain_connection(place) as connection:
+        assert "secret" not in str(connection.execute("select * from calls").fetchall())
+    if isinstance(place, Path):
+        assert not [file for file in place.parent.iterdir() if b"secret" in file.read_bytes()]
 
 
 @pytest.mark.parametrize(
@@ -190,8 +195,8 @@ def test_another_key_has_a_limit_of_its_own_and_no_key_is_written(tmp_path: Path
         (Window.MONTH, datetime(2026, 12, 1, tzinfo=UTC)),
     ],
 )
-def test_a_full_window_holds_calls_up_until_it_ends(tmp_path: Path, window: Window, until: datetime) -> None:
-    with open_ledger(service(tmp_path / "l.sqlite", Limit(2, window))) as ledger:
+def test_a_full_window_holds_calls_up_until_it_ends(place: Place, window: Window, until: datetime) -> None:
+    with open_ledger(service(place, Limit(2, window))) as ledger:
         for _ in range(2):
             assert isinstance(ledger.admit(QUESTION, "r", Clock(NOW)), str)
         pause = ledger.admit(QUESTION, "r", Clock(NOW))
@@ -200,17 +205,17 @@ def test_a_full_window_holds_calls_up_until_it_ends(tmp_path: Path, window: Wind
         assert isinstance(ledger.admit(QUESTION, "r", Clock(until)), str)
 
 
-def test_calls_count_by_their_weight(tmp_path: Path) -> None:
+def test_calls_count_by_their_weight(place: Place) -> None:
     heavy = Inquiry("http://test/x", "/x", {}, "free", weight=7.5)
-    with open_ledger(service(tmp_path / "l.sqlite", Limit(10, Window.DAY))) as ledger:
+    with open_ledger(service(place, Limit(10, Window.DAY))) as ledger:
         assert isinstance(ledger.admit(heavy, "r", Clock(NOW)), str)
         assert isinstance(ledger.admit(heavy, "r", Clock(NOW)), Pause)
         assert isinstance(ledger.admit(QUESTION, "r", Clock(NOW)), str)
         assert [(each.amount, each.left) for each in ledger.spent(NOW)] == [(8.5, 1.5)]
 
 
-def test_a_clock_that_was_set_back_does_not_block_calls(tmp_path: Path) -> None:
-    with open_ledger(service(tmp_path / "l.sqlite", Limit(1, Window.DAY))) as ledger:
+def test_a_clock_that_was_set_back_does_not_block_calls(place: Place) -> None:
+    with open_ledger(service(place, Limit(1, Window.DAY))) as ledger:
         ledger.admit(QUESTION, "r", Clock(NOW + HOUR))
         assert isinstance(ledger.admit(QUESTION, "r", Clock(NOW)), str)
 
@@ -242,13 +247,17 @@ EVERY_METHOD: dict[str, Callable[[Ledger], object]] = {
 READING = ("outcomes", "block", "spent", "last_success", "calls_to_copy")
 
 
+ALONE = ("admit", "open_block", "note_landed", "note_copied", "prune")
+"""What reads before it writes, or writes more than once."""
+
+
 @pytest.mark.parametrize("name", sorted(EVERY_METHOD.keys() - set(READING)))
 def test_a_file_that_another_holds_too_long_is_named_with_the_way_out(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weather_dagster.weather_api.ledger.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("weather_dagster.state.LOCK_SECONDS", 0.05)
     path = tmp_path / "l.sqlite"
-    with open_ledger(service(path)) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with open_ledger(service(path)) as ledger, plain_connection(path) as other:
         other.execute("begin immediate")
         with pytest.raises(ConfigurationError, match=r"l\.sqlite: database is locked.*WEATHER_HOME"):
             EVERY_METHOD[name](ledger)
@@ -256,58 +265,70 @@ def test_a_file_that_another_holds_too_long_is_named_with_the_way_out(
         EVERY_METHOD[name](ledger)
 
 
+@pytest.mark.parametrize("name", ALONE)
+def test_a_postgres_that_another_holds_too_long_is_named_with_the_way_out(
+    name: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weather_dagster.state.LOCK_SECONDS", 0.05)
+    place = SecretStr(postgres_url)
+    with open_ledger(service(place)) as ledger, open_ledger(service(place)) as other:
+        with other._database.transaction(), pytest.raises(ConfigurationError, match=r"lock timeout.*WEATHER_POSTGRES"):
+            EVERY_METHOD[name](ledger)
+        EVERY_METHOD[name](ledger)
+
+
 @pytest.mark.parametrize("name", EVERY_METHOD)
-def test_a_file_that_was_damaged_since_it_was_opened_is_named_with_the_way_out(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "l.sqlite"
-    with open_ledger(service(path, Limit(2, Window.DAY))) as ledger:
-        with closing(sqlite3.connect(path)) as other:
-            other.executescript("drop table calls; drop table blocks; drop table landed")
-        with pytest.raises(ConfigurationError, match=r"l\.sqlite: no such table.*move it aside"):
+def test_a_ledger_that_was_damaged_since_it_was_opened_is_named_with_the_way_out(name: str, place: Place) -> None:
+    told = r"l\.sqlite: no such table.*move it aside" if isinstance(place, Path) else r"schema weather_state.*does not"
+    with open_ledger(service(place, Limit(2, Window.DAY))) as ledger:
+        with plain_connection(place) as other:
+            for table in ("calls", "blocks", "landed"):
+                other.execute(f"drop table {table}")
+        with pytest.raises(ConfigurationError, match=told):
             EVERY_METHOD[name](ledger)
 
 
 def test_a_full_disk_is_named_and_the_ledger_works_on_when_there_is_room(tmp_path: Path) -> None:
     path = tmp_path / "l.sqlite"
     with open_ledger(service(path)) as ledger:
-        ledger._connection.execute("pragma max_page_count = 1")
+        connection = ledger._database._connection
+        connection.exec_driver_sql("pragma max_page_count = 1")
         with pytest.raises(ConfigurationError, match=r"l\.sqlite: database or disk is full.*make room"):
             ledger.note_landed("range", (LandedCall(str(n), 1, "r") for n in range(10_000)), NOW)
-        ledger._connection.execute("pragma max_page_count = 100000")
+        connection.exec_driver_sql("pragma max_page_count = 100000")
         ledger.note_landed("range", [LANDED], NOW)
         assert ledger.landed_calls("range", NOW) == {LANDED}
 
 
-def test_a_ledger_that_is_lost_in_a_run_ends_it_with_the_way_out() -> None:
-    path = a_ledger()
-
+def test_a_ledger_that_is_lost_in_a_run_ends_it_with_the_way_out(place: Place) -> None:
     async def losing(scope: Scope, receive: Receive, send: Send) -> None:
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("drop table calls")
+        with plain_connection(place) as other:
+            other.execute("drop table if exists calls")
         await json_answer(series())(scope, receive, send)
 
     with pytest.raises(ConfigurationError, match="the ledger of calls cannot be kept"):
-        fetch_all(api_of(losing, ledger=path), OBSERVATIONS, PLACES[:3], PAST)
+        fetch_all(api_of(losing, ledger=place), OBSERVATIONS, PLACES[:3], PAST)
 
 
-def test_the_clock_is_read_while_no_other_can_ask(tmp_path: Path) -> None:
-    path = tmp_path / "l.sqlite"
-    held: list[str] = []
+def test_the_clock_is_read_while_no_other_can_ask(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weather_dagster.state.LOCK_SECONDS", 0.05)
+    held: list[ConfigurationError] = []
 
-    def clock() -> datetime:
-        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+    with open_ledger(service(place)) as ledger, open_ledger(service(place)) as other:
+
+        def clock() -> datetime:
             try:
-                other.execute("begin immediate")
-            except sqlite3.OperationalError as error:
-                held.append(str(error))
-        return NOW
+                other.admit(QUESTION, "r", Clock())
+            except ConfigurationError as error:
+                held.append(error)
+            return NOW
 
-    with open_ledger(service(path)) as ledger:
         ledger.admit(QUESTION, "r", clock)
-    assert held == ["database is locked"]
+    assert len(held) == 1
 
 
-def test_a_closed_call_can_turn_out_to_be_another_thing(tmp_path: Path) -> None:
-    with open_ledger(service(tmp_path / "l.sqlite")) as ledger:
+def test_a_closed_call_can_turn_out_to_be_another_thing(place: Place) -> None:
+    with open_ledger(service(place)) as ledger:
         first, second = (str(ledger.admit(QUESTION, "r", Clock())) for _ in range(2))
         for call_id in (first, second):
             ledger.close_call(call_id, "ok", 200, 0.1)
@@ -316,10 +337,10 @@ def test_a_closed_call_can_turn_out_to_be_another_thing(tmp_path: Path) -> None:
     assert told == {first: "malformed", second: "ok"}
 
 
-def test_old_calls_that_the_store_has_are_forgotten_and_their_number_and_the_running_month_stay(tmp_path: Path) -> None:
+def test_old_calls_that_the_store_has_are_forgotten_and_their_number_and_the_running_month_stay(place: Place) -> None:
     clock = Clock(NOW - timedelta(days=500))
     month = Limit(10, Window.MONTH)
-    with open_ledger(service(tmp_path / "l.sqlite", month)) as ledger:
+    with open_ledger(service(place, month)) as ledger:
         copied, uncopied = (str(ledger.admit(QUESTION, "r", clock)) for _ in range(2))
         clock.now = NOW
         recent = str(ledger.admit(QUESTION, "r", clock))
@@ -382,8 +403,8 @@ def test_a_provider_that_asks_to_wait_is_left_alone_by_every_process(
     assert fetch_all(api_of(other, ledger=path, clock=at), OBSERVATIONS, PLACES[:1], PAST).records.num_rows == 1
 
 
-def test_a_later_and_shorter_block_does_not_end_a_longer_one(tmp_path: Path) -> None:
-    with open_ledger(service(tmp_path / "l.sqlite")) as ledger:
+def test_a_later_and_shorter_block_does_not_end_a_longer_one(place: Place) -> None:
+    with open_ledger(service(place)) as ledger:
         for seconds in (3600, 60):
             ledger.open_block(NOW + timedelta(seconds=seconds), "blocked")
         block = ledger.block(NOW)
@@ -427,10 +448,10 @@ def test_a_pause_that_is_over_leaves_our_own_pace() -> None:
     assert fetch_all(api_of(app), OBSERVATIONS, PLACES[:1], PAST).calls == 2
 
 
-def test_a_day_that_is_used_up_ends_the_run_and_what_came_stays(tmp_path: Path) -> None:
+def test_a_day_that_is_used_up_ends_the_run_and_what_came_stays(place: Place) -> None:
     app = create_app(clock=NOW.timestamp)
     limits = {"history": (Limit(3, Window.DAY),)}
-    api = api_of(app, limits=limits, ledger=tmp_path / "l.sqlite")
+    api = api_of(app, limits=limits, ledger=place)
     plan = api.plan(OBSERVATIONS, PLACES[:5], PAST)
     loads = api.fetch(plan)
     assert next(loads).records.num_rows == 3

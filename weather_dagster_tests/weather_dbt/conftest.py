@@ -85,7 +85,9 @@ def make_dbt(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Dbt]:
 
 
 @pytest.fixture(scope="module")
-def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Store]]:
+def stores(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Store]]:
     """Make an empty store of an engine."""
     with ExitStack() as databases:
 

@@ -50,6 +50,7 @@ UNEQUAL: list[tuple[str, dict[str, float]]] = [
     ("simulator", {"sulphur_dioxide_ug_m3": 8, "carbon_monoxide_ug_m3": 220}),
 ]
 
+
 def day_of(name: str, hours: int = 24, first: datetime = DAY, **values: float) -> list[dict[str, Any]]:
     """Equal hours of one place."""
     return [{"location_id": name, "valid_hour_utc": first + n * HOUR, **values} for n in range(hours)]

@@ -201,7 +201,8 @@ def test_a_moving_mean_does_not_reach_over_a_gap(query: Query) -> None:
 @pytest.mark.parametrize("kind", ["heat_index", "wind_chill", "dew_point"])
 def test_derived_values_agree_with_their_tables_and_are_null_outside(query: Query, kind: str) -> None:
     rows = query(
-        f"select {kind}_c from gold.hourly_weather where location_id = $place order by valid_hour_utc", place=f"c22_{kind}"
+        f"select {kind}_c from gold.hourly_weather where location_id = $place order by valid_hour_utc",
+        place=f"c22_{kind}",
     )
     expected = [row["expect_c"] for row in case("C22")[kind]]
     assert [value is None for (value,) in rows] == [value is None for value in expected]
@@ -261,7 +262,6 @@ def test_nothing_shows_a_negative_zero(dbt: Dbt, new_store: Callable[[], Store])
             if not table.startswith("bronze."):
                 values = [v for row in tables.query(f"select * from {table}") for v in row if isinstance(v, float)]
                 assert not [v for v in values if v == 0 and math.copysign(1, v) < 0], table
-
 
 
 def test_a_reading_keeps_its_sector_and_its_condition_group(dbt: Dbt, new_store: Callable[[], Store]) -> None:

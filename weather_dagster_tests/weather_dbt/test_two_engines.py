@@ -1,21 +1,28 @@
 """The same bronze gives the same silver and gold on DuckDB and Postgres, to the last bit of every float."""
 
 import math
+import os
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pytest
 
 from weather_dagster.datasets import AIR_QUALITY, FORECASTS, OBSERVATIONS, Dataset, Rejection, RejectionReason
 from weather_dagster.hours import HOUR
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.warehouse.base import Store
+from weather_dagster.warehouse.postgres import PostgresStore
 from weather_dagster_tests.weather_dbt.bronze import land
-from weather_dagster_tests.weather_dbt.conftest import ENGINES, Dbt
+from weather_dagster_tests.weather_dbt.conftest import ENGINES, PROJECT, Dbt
 from weather_dagster_tests.weather_dbt.test_increments import KEYS, Landings
 
 pytestmark = pytest.mark.integration
@@ -26,6 +33,7 @@ HOURS = 14 * 24
 PLACES = {place.id: place for place in load_locations()}
 PROVIDERS = ("openweather", "open_meteo", "simulator", "station")
 """The last has no declared precedence."""
+SILVER_AND_GOLD = list(KEYS)
 BRONZE = [f"bronze.{name}" for name in ("observations", "forecasts", "air_quality", "locations", "quarantine", "loads")]
 
 
@@ -171,9 +179,9 @@ def contents(store: Store, tables: Sequence[str]) -> dict[str, tuple[list[tuple[
     return found
 
 
-def difference(left: Store, right: Store, tables: Sequence[str]) -> str | None:
+def difference(stores: Sequence[Store], tables: Sequence[str]) -> str | None:
     """The first difference between tables of two stores."""
-    one, other = contents(left, tables), contents(right, tables)
+    one, other = (contents(store, tables) for store in stores)
     for table in tables:
         (columns, rows), (other_columns, other_rows) = one[table], other[table]
         if columns != other_columns:
@@ -202,13 +210,13 @@ def test_the_same_bronze_gives_the_same_silver_and_gold_to_the_bit(
         for store in both:
             land_all(store, landings)
             dbt(store, "run")
-    assert difference(*both, BRONZE) is None, "it is not the same bronze"
-    assert difference(*both, list(KEYS)) is None
-    increments = contents(postgres_store, list(KEYS))
+    assert difference(both, BRONZE) is None, "it is not the same bronze"
+    assert difference(both, SILVER_AND_GOLD) is None
+    increments = contents(postgres_store, SILVER_AND_GOLD)
     for store in both:
         dbt(store, "build", "--full-refresh")
-    assert difference(*both, list(KEYS)) is None
-    assert contents(duckdb_store, list(KEYS)) == increments
+    assert difference(both, SILVER_AND_GOLD) is None
+    assert contents(duckdb_store, SILVER_AND_GOLD) == increments
     with postgres_store.open(read_only=True) as warehouse:
         ((places, hours),) = warehouse.query(
             "select count(distinct location_id), max(hours_present_7d) from gold.temperature_moving_averages"
@@ -233,7 +241,7 @@ def test_increments_are_the_same_after_any_sequence_of_loads(
             with store.open() as bronze:
                 some.land_some(bronze)
             dbt(store, "run")
-        assert difference(*both, list(KEYS)) is None
+        assert difference(both, SILVER_AND_GOLD) is None
 
 
 def test_the_comparison_sees_a_last_bit_and_a_type(dbt: Dbt, stores: Callable[[str], Store]) -> None:
@@ -242,18 +250,70 @@ def test_the_comparison_sees_a_last_bit_and_a_type(dbt: Dbt, stores: Callable[[s
     for store in both:
         land_all(store, [landing(OBSERVATIONS, range(48), "simulator", list(PLACES.values()))])
         dbt(store, "run")
-    assert difference(*both, table) is None
+    assert difference(both, table) is None
     with both[1].open() as warehouse:
         ((mean,),) = warehouse.query("select max(temperature_mean_c) from gold.daily_weather")
         warehouse.execute(
             "update gold.daily_weather set temperature_mean_c = $nearest where temperature_mean_c = $mean",
             {"mean": mean, "nearest": math.nextafter(mean, math.inf)},
         )
-    assert "temperature_mean_c" in str(difference(*both, table))
+    assert "temperature_mean_c" in str(difference(both, table))
     with both[1].open() as warehouse:
         warehouse.execute(
             "update gold.daily_weather set temperature_mean_c = $mean where temperature_mean_c > $mean", {"mean": mean}
         )
-        assert difference(*both, table) is None
+        assert difference(both, table) is None
         warehouse.execute("alter table gold.daily_weather alter hours_present type integer")
-    assert "hours_present" in str(difference(*both, table))
+    assert "hours_present" in str(difference(both, table))
+
+
+def test_two_runs_of_dbt_at_once_take_turns(dbt: Dbt, stores: Callable[[str], Store], tmp_path: Path) -> None:
+    postgres = stores("postgres")
+    assert isinstance(postgres, PostgresStore)
+    places = list(PLACES.values())
+    land_all(postgres, [landing(OBSERVATIONS, range(30), "simulator", places)])
+    dbt(postgres, "run")
+    land_all(postgres, [landing(OBSERVATIONS, range(20, 40), "openweather", places)])
+
+    def start(scratch: str) -> "subprocess.Popen[str]":
+        command = [
+            str(Path(sys.executable).with_name("dbt")), "run", "--quiet", "--project-dir", str(PROJECT),
+            "--profiles-dir", str(PROJECT), "--target-path", str(tmp_path / scratch), "--log-path", str(tmp_path),
+        ]  # fmt: skip
+        environment = {**os.environ, **postgres.dbt_environment()}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    with psycopg.connect(postgres.address.url.get_secret_value()) as connection:
+        # Each comes to a halt before its first change, and then both are let off at once.
+        connection.execute("lock table silver.observations in exclusive mode")
+        runs = [start("one"), start("other")]
+        deadline = time.monotonic() + 120
+        with postgres.open(read_only=True) as warehouse:
+            while warehouse.query(waiting) != [(2,)]:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+    for run in runs:
+        told, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, told
+    increments = contents(postgres, SILVER_AND_GOLD)
+    dbt(postgres, "run", "--full-refresh")
+    assert contents(postgres, SILVER_AND_GOLD) == increments
+
+
+def test_clocks_of_the_default_places_show_the_same_on_both_engines(stores: Callable[[str], Store]) -> None:
+    """Each engine has its own rules of the zones; where a law is recent they may differ."""
+    found = []
+    for engine in ENGINES:
+        store = stores(engine)
+        land_all(store, [landing(OBSERVATIONS, range(1), "simulator", list(PLACES.values()))])
+        with store.open(read_only=True) as warehouse:
+            found.append(
+                warehouse.query(
+                    "select time_zone, day, timezone(time_zone, day) from bronze.locations cross join generate_series("
+                    "timestamptz '2000-01-01 00:00:00Z', timestamptz '2030-12-31 00:00:00Z', interval '1 day'"
+                    ") as days (day) order by location_id, day"
+                )
+            )
+    assert len(found[0]) == len(PLACES) * 11323
+    assert found[0] == found[1]

@@ -190,6 +190,18 @@
 {%- endmacro %}
 
 
+{#
+    Hook before a model: lets another dbt run that is at the same model finish first. What this one has read of the
+    watermark is then old, and old enough: it computes some rows once more. DuckDB has one writer anyway, and
+    Databricks lets the later of two merges fail.
+#}
+{% macro one_at_a_time() %}{{ return(adapter.dispatch('one_at_a_time')()) }}{% endmacro %}
+
+{% macro default__one_at_a_time() %}{% endmacro %}
+
+{% macro postgres__one_at_a_time() %}select pg_advisory_xact_lock(hashtext('{{ this }}')){% endmacro %}
+
+
 {# dbt calls it to compare a model with its contract: the types of a contract in the words of Databricks. #}
 {% macro databricks__get_empty_schema_sql(columns) %}
     {%- set types = {'text': 'string', 'float8': 'double', 'timestamp': 'timestamp_ntz', 'timestamptz': 'timestamp'} -%}

@@ -1,0 +1,103 @@
+# The images of the platform; `make images` builds them, BuildKit is needed.
+#
+#   code-location  webserver, daemon, code server and run pods
+#   ingestor       `weather ingest` alone, without Dagster and dbt
+#
+# Both run as uid 10001 with a read-only root: all that is written goes to WEATHER_HOME, DAGSTER_HOME and /tmp, which are
+# mounts. The label weather.size-budget-mb is what an image may take unpacked; .github/scripts/check_image.sh measures.
+
+# The tag moves with Python's patches and Debian's. A release passes the same with the digest it found, which fixes it:
+# --build-arg PYTHON_IMAGE=docker.io/library/python:3.11-slim-trixie@sha256:...
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-trixie
+
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /opt/weather
+COPY constraints.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --constraint constraints.txt pip \
+    && python -m venv --without-pip /opt/venv
+# Of everything that is installed from here on.
+ENV PIP_PYTHON=/opt/venv/bin/python \
+    PIP_BUILD_CONSTRAINT=/opt/weather/constraints.txt \
+    PIP_NO_COMPILE=1
+COPY requirements-ingest.txt setup.py pyproject.toml ./
+
+
+FROM build AS build-ingestor
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --constraint constraints.txt --requirement requirements-ingest.txt "psycopg[binary]"
+COPY weather_dagster weather_dagster
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --no-deps . \
+    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
+
+
+FROM build AS build-code-location
+# One image serves each WEATHER_ENV. Without the code yet, so that a change of code leaves this layer as it is.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --constraint constraints.txt ".[cluster,databricks]"
+COPY dagster.yaml workspace.yaml ./
+COPY weather_dagster weather_dagster
+COPY weather_dbt weather_dbt
+# Editable: the code looks for the dbt project beside itself. dbt's manifests are made here, or every pod would make its
+# own, and could not write it.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --no-deps --editable . \
+    && /opt/venv/bin/python -c "from weather_dagster import dbt_project, environments; \
+        [dbt_project.load_dbt_project(one.dbt_target) for one in environments.ENVIRONMENTS.values()]" \
+    && rm -rf build weather_dbt/logs \
+    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib weather_dagster
+
+
+FROM ${PYTHON_IMAGE} AS runtime
+# tini hands signals on and buries what a run leaves behind; it takes nothing away from the arguments that charts give.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 weather \
+    && useradd --uid 10001 --gid 10001 --home-dir /opt/weather --no-create-home --shell /usr/sbin/nologin weather \
+    && install --directory --owner=10001 --group=10001 /var/lib/weather /opt/dagster/dagster_home
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    WEATHER_ENV=cluster \
+    WEATHER_HOME=/var/lib/weather
+ARG VERSION
+ARG REVISION
+ARG SOURCE
+ARG PYTHON_IMAGE
+LABEL org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}"
+WORKDIR /opt/weather
+USER 10001:10001
+ENTRYPOINT ["tini", "--"]
+
+
+FROM runtime AS ingestor
+LABEL org.opencontainers.image.title="weather-ingestor" \
+      org.opencontainers.image.description="Lands hours of weather in bronze, without Dagster" \
+      weather.size-budget-mb="600"
+COPY --from=build-ingestor /opt/venv /opt/venv
+# A job that ends: its exit code is its health.
+HEALTHCHECK NONE
+CMD ["weather", "ingest", "--help"]
+
+
+FROM runtime AS code-location
+LABEL org.opencontainers.image.title="weather-code-location" \
+      org.opencontainers.image.description="The weather platform's code for Dagster: code server, runs, webserver, daemon" \
+      weather.size-budget-mb="1300"
+COPY --from=build-code-location /opt/venv /opt/venv
+COPY --from=build-code-location /opt/weather /opt/weather
+ENV DAGSTER_HOME=/opt/dagster/dagster_home \
+    DBT_TARGET_PATH=/tmp/dbt \
+    DBT_LOG_PATH=/tmp/dbt
+EXPOSE 3030
+HEALTHCHECK --interval=30s --timeout=30s --start-period=60s \
+    CMD ["dagster", "api", "grpc-health-check", "-p", "3030"]
+CMD ["dagster", "api", "grpc", "-m", "weather_dagster.definitions", "-h", "0.0.0.0", "-p", "3030"]

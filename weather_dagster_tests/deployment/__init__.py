@@ -1,0 +1,1 @@
+"""Tests of what brings the platform to a cluster."""

@@ -1,0 +1,523 @@
+"""Guards of what is deployed: each takes values or Kubernetes objects and returns what is wrong with them."""
+
+import importlib
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import yaml
+from jsonschema import Draft202012Validator
+
+from weather_dagster_tests.deployment.rendering import (
+    MANIFESTS,
+    VALUES,
+    Object,
+    Values,
+    chart_data,
+    containers,
+    name_of,
+    pods,
+    with_defaults,
+)
+
+SUPPORTED_KUBERNETES = ("1.31", "1.34", "1.37")
+# Objects of operators, which Kubernetes' own schemas do not know.
+OPERATOR_KINDS = {"Cluster", "Database", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
+# Read by the templates of the chart, but not in its schema.
+UNLISTED_KEYS = {"nameOverride", "fullnameOverride", "rbacEnabled", "extraManifests", "pipelineRun"}
+OWN_IMAGES = {"weather-code-location": "code-location", "weather-ingestor": "ingestor"}
+RESTRICTED_VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+
+Findings = list[str]
+
+
+def schema_findings(values: Values) -> Findings:
+    """The chart's own schemas, over values merged with its defaults."""
+    merged = with_defaults(values)
+    return [
+        f"{'.'.join(map(str, error.absolute_path))}: {error.message}"
+        for schema, part in (
+            ("dagster-values.schema", merged),
+            ("dagster-user-deployments-values.schema", merged["dagster-user-deployments"]),
+        )
+        for error in Draft202012Validator(chart_data(schema)).iter_errors(part)
+    ]
+
+
+def typo_findings(values: Values) -> Findings:
+    """Keys that the schemas let through and the templates do not read."""
+    schema = chart_data("dagster-values.schema")
+    users = chart_data("dagster-user-deployments-values.schema")
+    subchart = values.get("dagster-user-deployments", {})
+    known_below = {*schema["$defs"]["UserDeployments"]["properties"], *users["properties"], "rbacEnabled"}
+    return [
+        *(f"{key}: no such key" for key in values if key not in {*schema["properties"], *UNLISTED_KEYS}),
+        *(f"dagster-user-deployments.{key}: no such key" for key in subchart if key not in known_below),
+        *(
+            f"deployment {item['name']}: no such key {key}"
+            for item in subchart.get("deployments", [])
+            for key in item
+            if key not in users["$defs"]["UserDeployment"]["properties"]
+        ),
+    ]
+
+
+def danger_findings(values: Values) -> Findings:
+    """Defaults of the chart that must not come back, and traps of its templates."""
+    merged = with_defaults(values)
+    launcher = merged["runLauncher"]["config"]["k8sRunLauncher"]
+    webserver = merged["dagsterWebserver"]
+    bad = {
+        "postgresql.enabled: a database with the password 'test'": merged["postgresql"]["enabled"],
+        "generatePostgresqlPasswordSecret: writes the password 'test'": merged["generatePostgresqlPasswordSecret"],
+        "rabbitmq or redis: withdrawn images": merged["rabbitmq"]["enabled"] or merged["redis"]["enabled"],
+        "telemetry.enabled": merged["telemetry"]["enabled"],
+        "ingress.enabled: a web server without a lock": merged["ingress"]["enabled"],
+        "global.fullnameOverride: Roles of chart and subchart clash": merged["global"].get("fullnameOverride"),
+        "migrate.enabled: its Job cannot be upgraded": merged["migrate"]["enabled"],
+        "includeInstance: a ConfigMap that does not exist": merged["dagster-user-deployments"]["includeInstance"],
+        "rbacEnabled: code and runs may start pods": merged["dagster-user-deployments"]["rbacEnabled"],
+        "k8sRunLauncher.image: not that of the code server": launcher.get("image"),
+        "a web server on a privileged port": webserver["service"]["port"] < 1024,
+        "postgresqlScheme: SQLAlchemy would look for psycopg 3": merged["postgresql"]["postgresqlScheme"]
+        != "postgresql+psycopg2",
+        "run monitoring is off": not merged["dagsterDaemon"]["runMonitoring"]["enabled"],
+        "run retries are off": not merged["dagsterDaemon"]["runRetries"].get("maxRetries"),
+        "retention is off": not merged["retention"]["enabled"],
+        "no pools": not (merged["concurrency"]["enabled"] and merged["concurrency"]["pools"]["defaultLimit"]),
+        "Jobs of runs stay for ever": not launcher["runK8sConfig"]
+        .get("jobSpecConfig", {})
+        .get("ttlSecondsAfterFinished"),
+        "a log format other than json": {"json"}
+        != {webserver.get("logFormat"), merged["dagsterDaemon"].get("logFormat")},
+    }
+    findings = [what for what, is_bad in bad.items() if is_bad]
+    for item in merged["dagster-user-deployments"]["deployments"]:
+        if not isinstance(item["env"], list):
+            findings.append(f"deployment {item['name']}: env is a map, which is written to a ConfigMap")
+        elif literal := [entry["name"] for entry in item["env"] if "value" in entry and is_secret(entry["name"])]:
+            findings.append(f"deployment {item['name']}: {', '.join(literal)} written out")
+        elif "$(" in str(item["env"]):
+            # Kubernetes would put the value into the copy of the environment that the code server hands to runs.
+            findings.append(f"deployment {item['name']}: a variable within a variable")
+    return findings
+
+
+def is_secret(variable: str) -> bool:
+    """Whether a variable of that name holds something to hide."""
+    return re.search("KEY|TOKEN|PASSWORD|SECRET|_URLS?$", variable) is not None and variable != "WEATHER_UI_URL"
+
+
+def instance_findings(config: Values) -> Findings:
+    """What Dagster itself says of a dagster.yaml, the configuration of its storages and launcher included."""
+    from dagster import DagsterError
+    from dagster._check import CheckError
+    from dagster._config import resolve_to_config_type, validate_config
+    from dagster._core.instance.config import dagster_instance_config
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        try:
+            dagster_instance_config(folder)
+        except (DagsterError, CheckError) as error:
+            return [str(error)]
+    findings = []
+    for key, part in config.items():
+        if "class" in part:
+            # The chart writes names of old, which Dagster knows.
+            module = importlib.import_module(part["module"].replace("dagster.core.", "dagster._core."))
+            configurable = getattr(module, part["class"])
+            schema = resolve_to_config_type(configurable.config_type())
+            errors = validate_config(schema, part.get("config", {})).errors or []
+            findings += [f"{key}: {error.message}" for error in errors]
+    return findings
+
+
+def kubernetes_findings(objects: Iterable[Object], versions: Sequence[str] = SUPPORTED_KUBERNETES) -> Findings:
+    """Strict schemas of Kubernetes: unknown fields are errors."""
+    return [
+        f"{version} {thing['kind']} {name_of(thing)}: {error}"
+        for thing in objects
+        if thing["kind"] not in OPERATOR_KINDS
+        for version in versions
+        if (error := _kubernetes_error(json.dumps(thing), version))
+    ]
+
+
+@cache
+def _kubernetes_error(document: str, version: str) -> str | None:
+    try:
+        kubernetes_validate.validate(json.loads(document), version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return f"{'.'.join(map(str, error.path))}: {error.message}"
+    return None
+
+
+def restricted_findings(objects: list[Object]) -> Findings:
+    """The level "restricted" of Pod Security, and a root file system that is read-only."""
+    return [
+        f"{pod}: {what}"
+        for pod, template in pods(objects)
+        for what in _restricted(template["spec"], containers(template))
+    ]
+
+
+def _restricted(spec: Object, inside: list[Object]) -> Iterator[str]:
+    for key in ("hostNetwork", "hostPID", "hostIPC"):
+        if spec.get(key):
+            yield key
+    for volume in spec.get("volumes", []):
+        if kinds := volume.keys() - {"name"} - RESTRICTED_VOLUMES:
+            yield f"volume {volume['name']} is a {kinds.pop()}"
+    around = spec.get("securityContext", {})
+    if around.get("sysctls"):
+        yield "sysctls"
+    for container in inside:
+        context = {**around, **container.get("securityContext", {})}
+        capabilities = context.get("capabilities", {})
+        for what, is_bad in {
+            "may run as root": context.get("runAsNonRoot") is not True,
+            "no numeric user": not isinstance(context.get("runAsUser"), int) or context["runAsUser"] == 0,
+            "may escalate": context.get("allowPrivilegeEscalation") is not False,
+            "privileged": context.get("privileged"),
+            "keeps capabilities": "ALL" not in capabilities.get("drop", []),
+            "adds capabilities": set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"},
+            "no seccomp profile": context.get("seccompProfile", {}).get("type") not in {"RuntimeDefault", "Localhost"},
+            "unmasked /proc": context.get("procMount", "Default") != "Default",
+            "a port of the host": any(port.get("hostPort") for port in container.get("ports", [])),
+            "writable root file system": context.get("readOnlyRootFilesystem") is not True,
+        }.items():
+            if is_bad:
+                yield f"{container['name']}: {what}"
+
+
+def resource_findings(objects: list[Object]) -> Findings:
+    """Requests and limits of CPU and memory in every container; a bound for every folder in memory or on the node."""
+    findings = []
+    for pod, template in pods(objects):
+        for container in containers(template):
+            for kind in ("requests", "limits"):
+                missing = {"cpu", "memory"} - container.get("resources", {}).get(kind, {}).keys()
+                findings += [f"{pod}: {container['name']}: no {resource} in {kind}" for resource in sorted(missing)]
+        findings += [
+            f"{pod}: volume {volume['name']} without a sizeLimit"
+            for volume in template["spec"].get("volumes", [])
+            if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]
+        ]
+    return findings
+
+
+def probe_findings(objects: list[Object]) -> Findings:
+    """Long-running containers tell that they live; a probe has time for the process that it starts."""
+    findings = []
+    for pod, template in pods([thing for thing in objects if thing["kind"] in {"Deployment", "StatefulSet"}]):
+        for container in template["spec"]["containers"]:
+            probes = {
+                name: container[name]
+                for name in ("startupProbe", "readinessProbe", "livenessProbe")
+                if name in container
+            }
+            if "livenessProbe" not in probes or not probes.keys() & {"startupProbe", "readinessProbe"}:
+                findings.append(f"{pod}: {container['name']}: probes are {', '.join(probes) or 'none'}")
+            for name, probe in probes.items():
+                is_python = "exec" in probe and probe["exec"]["command"][0].startswith("dagster")
+                if probe.get("timeoutSeconds", 1) < (20 if is_python else 5):
+                    findings.append(f"{pod}: {name}: timeoutSeconds is {probe.get('timeoutSeconds', 1)}")
+                ports = container.get("ports", [])
+                port = probe.get("httpGet", {}).get("port")
+                if port and port not in {value for entry in ports for value in (entry["name"], entry["containerPort"])}:
+                    findings.append(f"{pod}: {name}: no port {port}")
+    return findings
+
+
+def secret_references(objects: list[Object]) -> Iterator[tuple[str, str, str | None, bool]]:
+    """Who names which Secret, which key (None: all of it), and whether it may be missing."""
+    for pod, template in pods(objects):
+        for container in containers(template):
+            for entry in container.get("env", []):
+                if reference := entry.get("valueFrom", {}).get("secretKeyRef"):
+                    yield pod, reference["name"], reference["key"], reference.get("optional", False)
+            for source in container.get("envFrom", []):
+                if reference := source.get("secretRef"):
+                    yield pod, reference["name"], None, reference.get("optional", False)
+        for volume in template["spec"].get("volumes", []):
+            if reference := volume.get("secret"):
+                yield pod, reference["secretName"], None, reference.get("optional", False)
+    for thing in objects:
+        who = f"{thing['kind']} {name_of(thing)}"
+        if thing["kind"] == "Cluster":
+            for role in thing["spec"]["managed"]["roles"]:
+                yield who, role["passwordSecret"]["name"], None, False
+            yield who, thing["spec"]["bootstrap"]["initdb"]["secret"]["name"], None, False
+            yield who, thing["spec"]["superuserSecret"]["name"], None, False
+        elif thing["kind"] == "ObjectStore":
+            for reference in thing["spec"]["configuration"]["s3Credentials"].values():
+                yield who, reference["name"], reference["key"], False
+        elif thing["kind"] == "Ingress":
+            for tls in thing["spec"]["tls"]:
+                yield who, tls["secretName"], None, False
+
+
+def secret_findings(objects: list[Object], declared: Mapping[str, Any]) -> Findings:
+    """Secrets and keys that nobody declares, or that are needed though they may be missing."""
+    findings = []
+    for who, name, key, may_miss in secret_references(objects):
+        if name not in declared:
+            findings.append(f"{who}: Secret {name} is not in secrets.yaml")
+        elif key is not None and key not in declared[name]["keys"]:
+            findings.append(f"{who}: Secret {name} has no key {key}")
+        elif declared[name].get("optional", False) and not may_miss:
+            findings.append(f"{who}: Secret {name} may be missing, and is needed")
+    return findings
+
+
+def external_secret_findings(objects: list[Object], declared: Mapping[str, Any]) -> Findings:
+    """Needed Secrets that External Secrets do not make, or not with every key."""
+    made = {}
+    for thing in objects:
+        if thing["kind"] == "ExternalSecret":
+            target = thing["spec"]["target"]
+            template = target.get("template", {}).get("data")
+            made[target["name"]] = set(template or [entry["secretKey"] for entry in thing["spec"]["data"]])
+    # The certificate is cert-manager's.
+    needed = {name for _, name, _, _ in secret_references(objects)} - {"weather-tls"}
+    return [
+        f"Secret {name}: {', '.join(sorted(missing))} is made by no ExternalSecret"
+        for name in sorted(needed)
+        if not declared[name].get("optional", False)
+        and (missing := set(declared[name]["keys"]) - made.get(name, set()))
+    ]
+
+
+def reference_findings(objects: list[Object]) -> Findings:
+    """ConfigMaps, claims, accounts, volumes and ports that somebody names and nobody has."""
+    names = {
+        kind: {name_of(thing) for thing in objects if thing["kind"] == kind} for kind in {o["kind"] for o in objects}
+    }
+    findings = []
+    for pod, template in pods(objects):
+        spec = template["spec"]
+        volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+        claimed = _claim_templates(objects, pod)
+        for container in containers(template):
+            wanted = [
+                source["configMapRef"]["name"] for source in container.get("envFrom", []) if "configMapRef" in source
+            ]
+            findings += [f"{pod}: no ConfigMap {name}" for name in wanted if name not in names["ConfigMap"]]
+            paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
+            findings += [f"{pod}: {path} is mounted twice" for path in set(paths) if paths.count(path) > 1]
+            findings += [
+                f"{pod}: no volume {mount['name']}"
+                for mount in container.get("volumeMounts", [])
+                if mount["name"] not in {*volumes, *claimed}
+            ]
+        for name, volume in volumes.items():
+            if "configMap" in volume and volume["configMap"]["name"] not in names["ConfigMap"]:
+                findings.append(f"{pod}: no ConfigMap {volume['configMap']['name']}")
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            if claim and claim not in names.get("PersistentVolumeClaim", set()):
+                findings.append(f"{pod}: no claim {claim}")
+            if not any(mount["name"] == name for c in containers(template) for mount in c.get("volumeMounts", [])):
+                findings.append(f"{pod}: volume {name} is not mounted")
+        account = spec.get("serviceAccountName")
+        if account and account not in names["ServiceAccount"]:
+            findings.append(f"{pod}: no ServiceAccount {account}")
+    return findings
+
+
+def _claim_templates(objects: list[Object], pod: str) -> set[str]:
+    for thing in objects:
+        if f"{thing['kind']} {name_of(thing)}" == pod:
+            return {name_of(claim) for claim in thing["spec"].get("volumeClaimTemplates", [])}
+    return set()
+
+
+def service_findings(objects: list[Object], postgres_host: str) -> Findings:
+    """Selectors without pods, ports that no pod has, hosts that are no Service, budgets for nothing."""
+    labels = {pod: template["metadata"]["labels"] for pod, template in pods(objects)}
+    ports = {
+        pod: {value for c in template["spec"]["containers"] for port in c.get("ports", []) for value in port.values()}
+        for pod, template in pods(objects)
+    }
+    findings = []
+    services: dict[str, set[Any]] = {}
+    for thing in objects:
+        if thing["kind"] == "Service":
+            chosen = [pod for pod in labels if thing["spec"]["selector"].items() <= labels[pod].items()]
+            if not chosen:
+                findings.append(f"Service {name_of(thing)} selects no pod")
+            for port in thing["spec"]["ports"]:
+                findings += [
+                    f"Service {name_of(thing)}: {pod} has no port {port['targetPort']}"
+                    for pod in chosen
+                    if port["targetPort"] not in ports[pod]
+                ]
+            services[name_of(thing)] = {value for port in thing["spec"]["ports"] for value in port.values()}
+        elif thing["kind"] == "Cluster":
+            services |= {f"{name_of(thing)}-{role}": {5432} for role in ("rw", "ro", "r")}
+        elif thing["kind"] == "PodDisruptionBudget":
+            wanted = thing["spec"]["selector"]["matchLabels"].items()
+            # A base shared by all stacks has one for the read-only server that kind does without.
+            is_absent = ("component", "dagster-webserver-read-only") in wanted
+            if not is_absent and not any(wanted <= have.items() for have in labels.values()):
+                findings.append(f"PodDisruptionBudget {name_of(thing)} selects no pod")
+    if postgres_host not in services:
+        findings.append(f"postgresqlHost: no Service {postgres_host}")
+    for thing in objects:
+        if thing["kind"] == "Ingress":
+            for path in (path for rule in thing["spec"]["rules"] for path in rule["http"]["paths"]):
+                backend = path["backend"]["service"]
+                if not set(backend["port"].values()) <= services.get(backend["name"], set()):
+                    findings.append(f"Ingress {name_of(thing)}: no Service {backend['name']} with {backend['port']}")
+        elif thing["kind"] == "StatefulSet" and thing["spec"]["serviceName"] not in services:
+            findings.append(f"StatefulSet {name_of(thing)}: no Service {thing['spec']['serviceName']}")
+    for host, port in re.findall(r"http://([\w-]+):(\d+)", yaml.safe_dump(objects)):
+        if int(port) not in services.get(host, set()):
+            findings.append(f"http://{host}:{port}: no such Service")
+    for host, port in re.findall(r"@([\w-]+):(\d+)/", yaml.safe_dump(objects)):
+        if int(port) not in services.get(host, set()):
+            findings.append(f"a URL of Postgres: no Service {host}:{port}")
+    return findings
+
+
+def network_findings(objects: list[Object]) -> Findings:
+    """Pods that lack the way they need, have one they do not need, or a label that no policy knows."""
+    policies = [thing["spec"] for thing in objects if thing["kind"] == "NetworkPolicy"]
+    findings = []
+    if {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} not in policies:
+        findings.append("no policy denies everything")
+    for policy in policies:
+        for rule in [*policy.get("ingress", []), *policy.get("egress", [])]:
+            is_bound = rule.get("ports") and all("port" in port for port in rule["ports"])
+            findings += [] if is_bound else [f"a rule without a port: {rule}"]
+    known = {key for policy in policies for key in policy["podSelector"].get("matchLabels", {})}
+    for pod, template in pods(objects):
+        labels = template["metadata"].get("labels", {})
+        findings += [
+            f"{pod}: no policy for {key}" for key in labels if key.startswith("access.weather/") and key not in known
+        ]
+        variables = {entry["name"] for container in containers(template) for entry in container.get("env", [])}
+        is_server = labels.get("access.weather/server") == "postgres"
+        needs = bool(variables & {"DAGSTER_PG_PASSWORD", "WEATHER_POSTGRES_URL", "PGPASSWORD"}) and not is_server
+        if needs != ("access.weather/postgres" in labels):
+            findings.append(f"{pod}: access.weather/postgres is {'missing' if needs else 'not needed'}")
+    return findings
+
+
+def quota_findings(objects: list[Object], runs: int) -> Findings:
+    """Whether the namespace has room for all pods, as many runs at once, and the surge of an upgrade."""
+    quota = next(thing["spec"]["hard"] for thing in objects if thing["kind"] == "ResourceQuota")
+    bound = next(thing["spec"]["limits"][0]["max"] for thing in objects if thing["kind"] == "LimitRange")
+    needed: dict[str, float] = dict.fromkeys(("requests.cpu", "requests.memory", "limits.cpu", "limits.memory"), 0)
+    findings = []
+    for pod, template in pods(objects):
+        thing = next(thing for thing in objects if pod == f"{thing['kind']} {name_of(thing)}")
+        is_code = template["metadata"]["labels"].get("component") == "user-deployments"
+        count = thing["spec"].get("replicas", 1) + (1 + runs if is_code else 0)
+        for container in template["spec"]["containers"]:
+            _add(needed, container["resources"], count)
+            for resource, most in bound.items():
+                if quantity(container["resources"]["limits"][resource]) > quantity(most):
+                    findings.append(f"{pod}: {container['name']}: {resource} is above the LimitRange")
+    for thing in objects:
+        if thing["kind"] == "Cluster":
+            _add(needed, thing["spec"]["resources"], thing["spec"]["instances"])
+    return findings + [
+        f"{resource}: {amount:g} needed, {quota[resource]} in the quota"
+        for resource, amount in needed.items()
+        if amount > quantity(quota[resource])
+    ]
+
+
+def _add(needed: dict[str, float], resources: Object, count: int) -> None:
+    for key in needed:
+        kind, resource = key.split(".")
+        needed[key] += count * quantity(resources[kind][resource])
+
+
+def quantity(text: str | int) -> float:
+    """A Kubernetes quantity as a number."""
+    number, unit = re.fullmatch(r"([\d.]+)(m|Ki|Mi|Gi|Ti)?", str(text)).groups()  # type: ignore[union-attr]
+    return float(number) * {None: 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}[unit]
+
+
+def images(objects: list[Object]) -> set[str]:
+    """All images that ``objects`` name."""
+    inside = {container["image"] for _, template in pods(objects) for container in containers(template)}
+    return inside | {thing["spec"]["imageName"] for thing in objects if thing["kind"] == "Cluster"}
+
+
+def image_findings(objects: list[Object], project_version: str) -> Findings:
+    """Own images of another version than the project's, others without an exact tag, Postgres of two versions."""
+    findings = []
+    postgres = set()
+    for image in sorted(images(objects)):
+        name, _, tag = image.rpartition(":")
+        if name in OWN_IMAGES:
+            if tag != project_version:
+                findings.append(f"{image}: the project is {project_version}")
+        elif name.startswith("weather"):
+            findings.append(f"{image}: no such image of ours")
+        elif not re.match(r"v?\d+\.\d+", tag):
+            findings.append(f"{image}: not an exact version")
+        if "postgres" in name:
+            postgres.add(tag.split("-")[0])
+    return findings + ([f"Postgres of versions {', '.join(sorted(postgres))}"] if len(postgres) > 1 else [])
+
+
+def service_link_findings(objects: list[Object], settings: Iterable[str]) -> Findings:
+    """Services whose link variables (NAME_PORT, NAME_SERVICE_HOST, ...) would pass for a setting of ours.
+
+    One without an address of its own has none.
+    """
+    findings = []
+    for thing in objects:
+        if thing["kind"] == "Service" and thing["spec"].get("clusterIP") != "None":
+            prefix = name_of(thing).upper().replace("-", "_")
+            clash = [name for name in settings if re.fullmatch(f"{prefix}_(PORT|SERVICE)(_.*)?", name)]
+            findings += [f"Service {name_of(thing)} would set {name}" for name in clash]
+    return findings
+
+
+def own_variables(objects: list[Object]) -> set[str]:
+    """Variables of the platform's own that pods get."""
+    maps = {name_of(thing): thing["data"] for thing in objects if thing["kind"] == "ConfigMap"}
+    variables = set()
+    for _, template in pods(objects):
+        for container in containers(template):
+            variables |= {entry["name"] for entry in container.get("env", [])}
+            for source in container.get("envFrom", []):
+                variables |= maps.get(source.get("configMapRef", {}).get("name"), {}).keys()
+    return {name for name in variables if name.startswith(("WEATHER_", "OPENWEATHER_", "OPEN_METEO_"))}
+
+
+def kustomization_findings(folder: Path = MANIFESTS) -> Findings:
+    """Files that no kustomization applies, and the reverse."""
+    findings = []
+    for path in folder.glob("*/kustomization.yaml"):
+        named = {
+            name for name in yaml.safe_load(path.read_text(encoding="utf-8"))["resources"] if name.endswith(".yaml")
+        }
+        there = {file.name for file in path.parent.glob("*.yaml")} - {path.name}
+        findings += [f"{path.parent.name}: {name}" for name in sorted(named ^ there)]
+    return findings
+
+
+def declared_secrets() -> dict[str, Any]:
+    """The table of Secrets."""
+    table: dict[str, Any] = yaml.safe_load((VALUES / "secrets.yaml").read_text(encoding="utf-8"))
+    return table

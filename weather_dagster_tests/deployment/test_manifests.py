@@ -1,0 +1,386 @@
+"""All that is installed fits together and is safe: what the chart makes of our values, and our own manifests."""
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weather_dagster.settings import Settings
+from weather_dagster_tests.deployment.guards import (
+    Findings,
+    declared_secrets,
+    external_secret_findings,
+    image_findings,
+    kubernetes_findings,
+    kustomization_findings,
+    network_findings,
+    probe_findings,
+    quota_findings,
+    reference_findings,
+    resource_findings,
+    restricted_findings,
+    secret_findings,
+    secret_references,
+    service_findings,
+    service_link_findings,
+)
+from weather_dagster_tests.deployment.rendering import (
+    MANIFESTS,
+    PROJECT,
+    STACKS,
+    Object,
+    name_of,
+    own_values,
+    stack,
+    with_defaults,
+)
+
+PRODUCTION = [name for name in STACKS if "production" in name]
+
+
+def project_version() -> str:
+    """The version in setup.py."""
+    (version,) = re.findall(r'version="([^"]+)"', (PROJECT / "setup.py").read_text(encoding="utf-8"))
+    return str(version)
+
+
+def postgres_host(name: str) -> str:
+    """Where the values of a stack look for Postgres."""
+    overlays, _ = STACKS[name]
+    return str(own_values(*overlays)["postgresql"]["postgresqlHost"])
+
+
+def runs_at_once(name: str) -> int:
+    """How many runs the values of a stack allow."""
+    overlays, _ = STACKS[name]
+    return int(with_defaults(own_values(*overlays))["concurrency"]["runs"]["maxConcurrentRuns"])
+
+
+def settings() -> list[str]:
+    """Variables that the platform reads."""
+    return [name.upper() for name in Settings.model_fields]
+
+
+def dbt_variables() -> list[str]:
+    """Variables that dbt's profiles read."""
+    return re.findall(r"env_var\('(\w+)'", (PROJECT / "weather_dbt" / "profiles.yml").read_text(encoding="utf-8"))
+
+
+GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
+    "strict schemas": lambda _, objects: kubernetes_findings(objects),
+    "restricted": lambda _, objects: restricted_findings(objects),
+    "resources": lambda _, objects: resource_findings(objects),
+    "probes": lambda _, objects: probe_findings(objects),
+    "secrets": lambda _, objects: secret_findings(objects, declared_secrets()),
+    "references": lambda _, objects: reference_findings(objects),
+    "services": lambda name, objects: service_findings(objects, postgres_host(name)),
+    "network": lambda _, objects: network_findings(objects),
+    "quota": lambda name, objects: quota_findings(objects, runs_at_once(name)),
+    "images": lambda _, objects: image_findings(objects, project_version()),
+    "service links": lambda _, objects: service_link_findings(objects, [*settings(), *dbt_variables()]),
+}
+
+
+@pytest.fixture(scope="module")
+def stacks() -> dict[str, list[Object]]:
+    return {name: stack(name) for name in STACKS}
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("name", STACKS)
+def test_what_is_installed_passes(name: str, guard: str, stacks: dict[str, list[Object]]) -> None:
+    assert GUARDS[guard](name, stacks[name]) == []
+
+
+# Guard, object, path in it, the value that is planted there (DROP: taken away), and a word of the finding.
+DROP = object()
+POD = "spec/template/spec"
+CRON_POD = "spec/jobTemplate/spec/template/spec"
+FAULTS: list[tuple[str, str, str, Any, str]] = [
+    ("strict schemas", "Service weather-postgres", "spec/port", 5432, "port"),
+    ("strict schemas", "StatefulSet weather-postgres", f"{POD}/containers/0/livenessProb", {}, "livenessProb"),
+    ("strict schemas", "CronJob weather-backup", "spec/schedule", DROP, "schedule"),
+    ("strict schemas", "NetworkPolicy to-postgres", "spec/podSelector", DROP, "podSelector"),
+    ("strict schemas", "ConfigMap weather-settings", "data/DAGSTER_EVENT_BATCH_SIZE", 500, "500"),
+    ("restricted", "Deployment weather-dagster-daemon", f"{POD}/securityContext/runAsNonRoot", DROP, "root"),
+    ("restricted", "Deployment weather-dagster-daemon", f"{POD}/securityContext/runAsUser", 0, "numeric user"),
+    ("restricted", "StatefulSet weather-postgres", f"{POD}/containers/0/securityContext/runAsUser", 0, "numeric user"),
+    ("restricted", "StatefulSet weather-postgres", f"{POD}/hostNetwork", True, "hostNetwork"),
+    ("restricted", "StatefulSet weather-postgres", f"{POD}/securityContext/seccompProfile", DROP, "seccomp"),
+    ("restricted", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/securityContext/capabilities", DROP, "keeps"),
+    (
+        "restricted",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/securityContext/privileged",
+        True,
+        "privileged",
+    ),
+    (
+        "restricted",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/securityContext/capabilities/add",
+        ["SYS_ADMIN"],
+        "adds",
+    ),
+    (
+        "restricted",
+        "CronJob weather-backup",
+        f"{CRON_POD}/containers/0/securityContext/allowPrivilegeEscalation",
+        True,
+        "escalate",
+    ),
+    (
+        "restricted",
+        "CronJob weather-backup",
+        f"{CRON_POD}/containers/0/securityContext/readOnlyRootFilesystem",
+        False,
+        "writable",
+    ),
+    (
+        "restricted",
+        "CronJob weather-backup",
+        f"{CRON_POD}/volumes/0",
+        {"name": "backups", "hostPath": {"path": "/"}},
+        "hostPath",
+    ),
+    ("resources", "Job weather-migrate-", f"{POD}/containers/0/resources/limits/memory", DROP, "memory in limits"),
+    ("resources", "Deployment weather-dagster-webserver", f"{POD}/initContainers/0/resources", {}, "check-db-ready"),
+    ("resources", "StatefulSet weather-postgres", f"{POD}/volumes/2/emptyDir", {}, "sizeLimit"),
+    ("probes", "StatefulSet weather-postgres", f"{POD}/containers/0/livenessProbe", DROP, "probes are"),
+    (
+        "probes",
+        "Deployment weather-dagster-webserver",
+        f"{POD}/containers/0/readinessProbe/httpGet/port",
+        80,
+        "no port 80",
+    ),
+    ("probes", "Deployment weather-dagster-daemon", f"{POD}/containers/0/livenessProbe/timeoutSeconds", 1, "is 1"),
+    (
+        "secrets",
+        "Job weather-migrate-",
+        f"{POD}/initContainers/0/env/2/valueFrom/secretKeyRef/name",
+        "weather-db",
+        "weather-db",
+    ),
+    (
+        "secrets",
+        "Job weather-migrate-",
+        f"{POD}/initContainers/0/env/2/valueFrom/secretKeyRef/key",
+        "uri",
+        "no key uri",
+    ),
+    (
+        "secrets",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/env/1/valueFrom/secretKeyRef/optional",
+        DROP,
+        "may be",
+    ),
+    ("references", "StatefulSet weather-postgres", f"{POD}/volumes/0/configMap/name", "init", "no ConfigMap init"),
+    ("references", "StatefulSet weather-postgres", f"{POD}/volumes/1/name", "var", "no volume run"),
+    ("references", "StatefulSet weather-postgres", "spec/volumeClaimTemplates", [], "no volume data"),
+    (
+        "references",
+        "StatefulSet weather-postgres",
+        f"{POD}/containers/0/volumeMounts/1/mountPath",
+        "/var/run/postgresql",
+        "twice",
+    ),
+    (
+        "references",
+        "CronJob weather-backup",
+        f"{CRON_POD}/volumes/0/persistentVolumeClaim/claimName",
+        "backup",
+        "no claim",
+    ),
+    (
+        "references",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/envFrom/0/configMapRef/name",
+        "x",
+        "ConfigMap x",
+    ),
+    ("references", "CronJob weather-ingestor", f"{CRON_POD}/serviceAccountName", "ingestor", "no ServiceAccount"),
+    ("references", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/volumeMounts", [], "not mounted"),
+    ("services", "Service weather-postgres", "spec/selector", {"app": "postgres"}, "selects no pod"),
+    ("services", "Service weather-postgres", "spec/ports/0/targetPort", "sql", "no port sql"),
+    ("services", "Service weather-postgres", "metadata/name", "postgres", "postgresqlHost"),
+    ("services", "StatefulSet weather-postgres", "spec/serviceName", "postgres", "no Service postgres"),
+    (
+        "services",
+        "PodDisruptionBudget code-server",
+        "spec/selector/matchLabels",
+        {"component": "user-deployment"},
+        "selects no pod",
+    ),
+    ("network", "NetworkPolicy default-deny", "spec/policyTypes", ["Ingress"], "denies everything"),
+    ("network", "NetworkPolicy into-postgres", "spec/ingress/0/ports", DROP, "without a port"),
+    ("network", "NetworkPolicy to-internet", "spec/podSelector/matchLabels", {"x": "y"}, "access.weather/internet"),
+    ("network", "Job weather-migrate-", "spec/template/metadata/labels", {}, "missing"),
+    (
+        "network",
+        "StatefulSet weather-postgres",
+        "spec/template/metadata/labels/access.weather~1postgres",
+        "true",
+        "not needed",
+    ),
+    ("quota", "ResourceQuota weather", "spec/hard/limits.memory", "4Gi", "limits.memory"),
+    ("quota", "LimitRange weather", "spec/limits/0/max/cpu", "1", "above the LimitRange"),
+    ("images", "Job weather-migrate-", f"{POD}/containers/0/image", "weather-code-location:0.0.9", "the project is"),
+    ("images", "Job weather-migrate-", f"{POD}/containers/0/image", "weather-code:0.1.0", "no such image"),
+    (
+        "images",
+        "CronJob weather-backup",
+        f"{CRON_POD}/containers/0/image",
+        "docker.io/library/postgres:latest",
+        "exact",
+    ),
+    (
+        "images",
+        "CronJob weather-backup",
+        f"{CRON_POD}/containers/0/image",
+        "docker.io/library/postgres:17.2",
+        "of versions",
+    ),
+]
+PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
+    (
+        "services",
+        "Deployment weather-viewers",
+        f"{POD}/containers/0/args/0",
+        "--upstream=http://webserver:3000",
+        "no such",
+    ),
+    ("services", "Cluster weather-postgres", "metadata/name", "postgres", "postgresqlHost"),
+    ("services", "Ingress weather", "spec/rules/0/http/paths/0/backend/service/name", "weather", "no Service weather"),
+    ("services", "Ingress weather", "spec/rules/0/http/paths/0/backend/service/port/name", "web", "no Service"),
+    (
+        "secrets",
+        "Cluster weather-postgres",
+        "spec/managed/roles/0/passwordSecret/name",
+        "dagster",
+        "not in secrets.yaml",
+    ),
+    ("secrets", "Ingress weather", "spec/tls/0/secretName", "tls", "not in secrets.yaml"),
+    ("images", "Cluster weather-postgres", "spec/imageName", "ghcr.io/cloudnative-pg/postgresql:17.2", "of versions"),
+]
+
+
+def plant(objects: list[Object], kind_and_name: str, path: str, value: Any) -> list[Object]:
+    """A copy of ``objects`` with a fault in one of them."""
+    faulty = copy.deepcopy(objects)
+    below: Any
+    (below,) = [thing for thing in faulty if f"{thing['kind']} {name_of(thing)}" == kind_and_name]
+    *above, last = [int(key) if key.isdigit() else key.replace("~1", "/") for key in path.split("/")]
+    for key in above:
+        below = below[key]
+    if value is DROP:
+        del below[last]
+    else:
+        below[last] = value
+    return faulty
+
+
+@pytest.mark.parametrize(("guard", "thing", "path", "value", "word"), FAULTS)
+def test_a_fault_on_kind_is_found(
+    guard: str, thing: str, path: str, value: Any, word: str, stacks: dict[str, list[Object]]
+) -> None:
+    assert word in "\n".join(GUARDS[guard]("kind", plant(stacks["kind"], thing, path, value)))
+
+
+@pytest.mark.parametrize(("guard", "thing", "path", "value", "word"), PRODUCTION_FAULTS)
+def test_a_fault_in_production_is_found(
+    guard: str, thing: str, path: str, value: Any, word: str, stacks: dict[str, list[Object]]
+) -> None:
+    assert word in "\n".join(GUARDS[guard]("production", plant(stacks["production"], thing, path, value)))
+
+
+def test_a_service_that_sets_a_setting_by_its_links_is_found(stacks: dict[str, list[Object]]) -> None:
+    objects = plant(stacks["kind"], "Service weather-postgres", "spec/clusterIP", DROP)
+    assert GUARDS["service links"]("kind", objects) == ["Service weather-postgres would set WEATHER_POSTGRES_PORT"]
+
+
+@pytest.mark.parametrize("name", PRODUCTION)
+def test_external_secrets_make_all_that_production_needs(name: str, stacks: dict[str, list[Object]]) -> None:
+    assert external_secret_findings(stacks[name], declared_secrets()) == []
+
+
+def test_a_secret_that_nothing_makes_is_found(stacks: dict[str, list[Object]]) -> None:
+    objects = plant(stacks["production"], "ExternalSecret weather-oauth", "spec/target/name", "oauth")
+    assert external_secret_findings(objects, declared_secrets())
+    objects = plant(stacks["production"], "ExternalSecret weather-warehouse", "spec/target/template/data/url", DROP)
+    assert external_secret_findings(objects, declared_secrets()) == [
+        "Secret weather-warehouse: url is made by no ExternalSecret"
+    ]
+
+
+def unused_secrets(objects: list[Object]) -> set[str]:
+    """Secrets in the table that nobody reads."""
+    # For tools outside of these stacks.
+    return (
+        declared_secrets().keys()
+        - {name for _, name, _, _ in secret_references(objects)}
+        - {"weather-warehouse-reader"}
+    )
+
+
+def test_the_table_names_no_secret_that_nobody_reads(stacks: dict[str, list[Object]]) -> None:
+    assert unused_secrets([thing for objects in stacks.values() for thing in objects]) == set()
+    assert "weather-oauth" in unused_secrets(stacks["kind"])
+
+
+def test_no_object_carries_a_secret(stacks: dict[str, list[Object]]) -> None:
+    for objects in stacks.values():
+        assert "Secret" not in {thing["kind"] for thing in objects}
+
+
+def test_only_the_database_and_the_owner_s_jobs_read_the_owners_url(stacks: dict[str, list[Object]]) -> None:
+    for objects in stacks.values():
+        readers = {who for who, name, _, _ in secret_references(objects) if name == "weather-warehouse-owner"}
+        assert readers <= {
+            "Job weather-migrate-",
+            "CronJob weather-backup",
+            "StatefulSet weather-postgres",
+            "Cluster weather-postgres",
+        }
+
+
+def test_web_servers_and_daemon_read_no_secret_but_dagsters(stacks: dict[str, list[Object]]) -> None:
+    for objects in stacks.values():
+        read = {
+            name
+            for who, name, _, _ in secret_references(objects)
+            if who.startswith(("Deployment weather-dagster-webserver", "Deployment weather-dagster-daemon"))
+        }
+        assert read == {"dagster-postgresql"}
+
+
+def test_every_file_is_applied_by_a_kustomization(tmp_path: Path) -> None:
+    assert kustomization_findings() == []
+    (tmp_path / "kind").mkdir()
+    (tmp_path / "kind" / "kustomization.yaml").write_text("resources: [postgres.yaml]", encoding="utf-8")
+    (tmp_path / "kind" / "redis.yaml").write_text("kind: Service", encoding="utf-8")
+    assert kustomization_findings(tmp_path) == ["kind: postgres.yaml", "kind: redis.yaml"]
+
+
+def test_all_objects_are_in_one_namespace(stacks: dict[str, list[Object]]) -> None:
+    spaces = {
+        thing["metadata"].get("namespace", "weather")
+        for objects in stacks.values()
+        for thing in objects
+        if thing["kind"] != "Namespace"
+    }
+    assert spaces == {"weather"}
+    names = [f"{thing['kind']} {name_of(thing)}" for thing in stacks["production"]]
+    assert len(names) == len(set(names))
+
+
+def test_manifests_read_the_same_in_terraform() -> None:
+    # It splits a file at a line of three dashes, and reads each part by itself: no part may lean on another's anchors.
+    for path in MANIFESTS.rglob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(^|\s)[&*][a-z_]+", text), path
+        assert not text.startswith("---"), path

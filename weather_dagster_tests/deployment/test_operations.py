@@ -1,0 +1,154 @@
+"""docs/operations.md names what there is, and all of what a person may meet."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from weather_dagster.automation.jobs import DATA_JOBS
+from weather_dagster.automation.watch import ON_BY_DEFAULT
+from weather_dagster.checks.bronze import CHECKS
+from weather_dagster.checks.definitions import SILVER_CHECKS
+from weather_dagster.checks.freshness import FRESHNESS
+from weather_dagster.cli import app
+from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres
+from weather_dagster_tests.deployment.rendering import PROJECT, VALUES, manifests, name_of, stack
+from weather_dagster_tests.deployment.test_terraform import Findings, read
+
+DOCUMENT = PROJECT / "docs" / "operations.md"
+ALERTS = {
+    *CHECKS,
+    *SILVER_CHECKS,
+    *(name for checks in FRESHNESS.values() for name in checks),
+    *(f"automation {name}" for name in ON_BY_DEFAULT),
+    *(f"run {job}" for job in (*DATA_JOBS, "retention")),
+    "usual_row_counts",
+    "providers_agree",
+    "budget PROVIDER",
+    "healing",
+    "look at data",
+    "look at alert targets",
+}
+
+
+def text() -> str:
+    return DOCUMENT.read_text(encoding="utf-8")
+
+
+def left_out(document: str) -> Findings:
+    """Alerts and Secrets that the document says nothing of."""
+    secrets = yaml.safe_load((VALUES / "secrets.yaml").read_text(encoding="utf-8"))
+    _, _, rotation = document.partition("## Rotate a Secret")
+    _, _, alerts = document.partition("## What each alert means")
+    return [
+        *(f"Secret {name}" for name in secrets if f"`{name}`" not in rotation.partition("\n## ")[0]),
+        *(f"alert {name}" for name in sorted(ALERTS) if not re.search(rf"{name}\b", alerts)),
+    ]
+
+
+def unknown(document: str) -> Findings:
+    """Objects, commands, variables and files in the document that there are not."""
+    objects = {
+        f"{thing['kind'].lower()}/{name_of(thing).rstrip('-')}"
+        for name in ("kind", "production")
+        for thing in [*stack(name), *manifests("ingestor")]
+    }
+    named = set(re.findall(r"\b((?:deployment|statefulset|cronjob|service|cluster)/[\w-]+)", document))
+    # The server that a restore makes.
+    findings = sorted(named - objects - {"cluster/weather-postgres-restored"})
+    group = typer.main.get_command(app)
+    commands = getattr(group, "commands", {})
+    for command, below in re.findall(r"on_cluster weather ([a-z]+)(?: ([a-z]+))?", document):
+        if command not in commands or (below and below not in getattr(commands[command], "commands", {below})):
+            findings.append(f"weather {command} {below}")
+    variables = {*read("platform")["variable"], *read("cluster")["variable"]}
+    used = re.findall(r"(?:-var '?|TF_VAR_)(\w+)", document) + re.findall(r"(\w+_revision)\b", document)
+    findings += [f"variable {name}" for name in sorted(set(used) - variables)]
+    paths = set(re.findall(r"\b((?:helm-values|terraform|weather_dagster)/[\w./-]*\w)", document))
+    # The reader writes this one.
+    return findings + [
+        name for name in sorted(paths - {"terraform/platform/mine.yaml"}) if not (PROJECT / name).exists()
+    ]
+
+
+def test_every_alert_and_every_secret_has_its_place() -> None:
+    assert left_out(text()) == []
+
+
+def test_what_is_named_exists() -> None:
+    assert unknown(text()) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("`weather-archive`", "`the archive`", "Secret weather-archive"),
+        ("schema_drift", "drift", "alert schema_drift"),
+        ("`run hourly_weather`", "`a run`", "alert run hourly_weather"),
+    ],
+)
+def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> None:
+    assert finding in left_out(text().replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("deployment/weather-viewers", "deployment/viewers", "deployment/viewers"),
+        ("weather doctor", "weather physician", "weather physician "),
+        ("weather alerts test", "weather alerts try", "weather alerts try"),
+        ("passwords_revision", "password_revision", "variable password_revision"),
+        ("-var warehouse", "-var store", "variable store"),
+        ("jobs/restore.yaml", "jobs/bring-back.yaml", "helm-values/manifests/jobs/bring-back.yaml"),
+    ],
+)
+def test_what_does_not_exist_is_found(before: str, after: str, finding: str) -> None:
+    assert before in text()
+    assert finding in unknown(text().replace(before, after))
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not shutil.which("sh"), reason="there is no sh on the PATH")
+def test_the_rotation_gives_every_role_its_new_password_and_takes_the_old_one(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (told,) = re.findall(r"sh -s <<'SCRIPT'\n(.*?)   SCRIPT\n", text(), re.DOTALL)
+    before = dict(PASSWORDS)
+
+    def rotate(suffix: str) -> subprocess.CompletedProcess[str]:
+        # In the pod the server trusts its own socket.
+        administrator = PASSWORDS["postgres"]
+        for user, password in before.items():
+            monkeypatch.setitem(PASSWORDS, user, password + suffix)
+        return postgres.run(
+            told,
+            tmp_path,
+            OWNER_URL=postgres.url("weather_owner"),
+            WRITER_URL=postgres.url("weather_writer"),
+            READER_URL=postgres.url("weather_reader"),
+            DAGSTER_PASSWORD=PASSWORDS["dagster"],
+            POSTGRES_PASSWORD=PASSWORDS["postgres"],
+            PGPASSWORD=administrator,
+        )
+
+    def urls() -> dict[str, str]:
+        return {user: postgres.url(user, "dagster" if user == "dagster" else "weather") for user in before}
+
+    old = urls()
+    try:
+        done = rotate("New")
+        assert done.returncode == 0, done.stderr
+        assert [user for user, url in urls().items() if not signs_in(url)] == []
+        assert [user for user, url in old.items() if signs_in(url)] == []
+    finally:
+        assert rotate("").returncode == 0
+    assert [user for user, url in old.items() if not signs_in(url)] == []
+
+
+def signs_in(url: str) -> bool:
+    line = [BINARIES / "psql", "--command", "select 1", url]
+    return subprocess.run(line, capture_output=True, check=False).returncode == 0

@@ -1,0 +1,156 @@
+"""The scripts in the manifests do what they say, on a real Postgres of the version that they name."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from weather_dagster.hours import floor_hour, format_hour, utc_now
+from weather_dagster_tests.conftest import Weather
+from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres, script
+from weather_dagster_tests.deployment.guards import images
+from weather_dagster_tests.deployment.rendering import MANIFESTS, containers, documents, stack
+
+pytestmark = pytest.mark.integration
+
+
+def test_the_server_of_the_tests_is_of_the_version_on_the_cluster(postgres: Postgres) -> None:
+    told = postgres.sql("dagster", "dagster", "show server_version").stdout.strip()
+    (tag,) = {image.rpartition(":")[2] for image in images(stack("kind")) if "postgres" in image}
+    assert told.split(".")[0] == tag.split(".")[0]
+
+
+def test_each_role_opens_its_own_database_and_no_other(postgres: Postgres) -> None:
+    for user in PASSWORDS.keys() - {"postgres"}:
+        for database in ("weather", "dagster", "postgres"):
+            is_own = database == ("dagster" if user == "dagster" else "weather")
+            answer = postgres.sql(user, database, "select 1")
+            assert (answer.returncode == 0) == is_own, (user, database, answer.stderr)
+
+
+def test_a_wrong_password_is_refused(postgres: Postgres) -> None:
+    url = postgres.url("weather_owner").replace(PASSWORDS["weather_owner"], PASSWORDS["weather_writer"])
+    answer = subprocess.run(
+        [BINARIES / "psql", "--command", "select 1", url], capture_output=True, text=True, check=False
+    )
+    assert "password authentication failed" in answer.stderr
+
+
+def test_only_the_owner_makes_schemas(postgres: Postgres) -> None:
+    assert postgres.sql("weather_owner", "weather", "create schema if not exists probe").returncode == 0
+    for user in ("weather_writer", "weather_reader"):
+        answer = postgres.sql(user, "weather", f"create schema {user}_probe")
+        assert "permission denied" in answer.stderr
+
+
+def back_up(
+    postgres: Postgres, folder: Path, backups: Path, *, url: str | None = None, keep_days: int = 14
+) -> subprocess.CompletedProcess[str]:
+    """As the CronJob does it."""
+    return postgres.run(
+        script("backup", "weather-backup", "backup.sh"),
+        folder,
+        BACKUP_DIR=str(backups),
+        KEEP_DAYS=str(keep_days),
+        WAREHOUSE_URL=url or postgres.url("weather_owner"),
+        PGPASSWORD=PASSWORDS["dagster"],
+    )
+
+
+def restore(postgres: Postgres, folder: Path, backups: Path) -> subprocess.CompletedProcess[str]:
+    """As the Job does it."""
+    return postgres.run(
+        script("backup", "weather-backup", "restore.sh"),
+        folder,
+        BACKUP_DIR=str(backups),
+        AT="",
+        PGPASSWORD=PASSWORDS["postgres"],
+    )
+
+
+def test_a_backup_brings_back_what_was_there(postgres: Postgres, tmp_path: Path) -> None:
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    left_over = backups / "warehouse-2026-01-01T0237Z.dump.part"
+    left_over.write_bytes(b"half")
+    assert postgres.sql("weather_owner", "weather", "create schema if not exists probe").returncode == 0
+    assert (
+        postgres.sql("weather_owner", "weather", "grant usage, create on schema probe to weather_writer").returncode
+        == 0
+    )
+    # dbt's tables belong to the writer; the owner dumps them.
+    made = postgres.sql(
+        "weather_writer", "weather", "create table probe.hours as select generate_series(1, 1000) as hour"
+    )
+    assert made.returncode == 0, made.stderr
+    done = back_up(postgres, tmp_path, backups)
+    assert done.returncode == 0, done.stderr
+    assert not left_over.exists()
+    assert [len(list(backups.glob(f"{name}-*.dump"))) for name in ("warehouse", "dagster")] == [1, 1]
+    assert postgres.sql("weather_writer", "weather", "drop table probe.hours").returncode == 0
+    restored = restore(postgres, tmp_path, backups)
+    assert restored.returncode == 0, restored.stderr
+    assert postgres.sql("weather_writer", "weather", "select sum(hour) from probe.hours").stdout.strip() == "500500"
+    # The writer can go on.
+    assert postgres.sql("weather_writer", "weather", "insert into probe.hours values (1001)").returncode == 0
+
+
+def test_a_backup_that_fails_leaves_the_old_ones_and_no_new_one(postgres: Postgres, tmp_path: Path) -> None:
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    old = backups / "warehouse-2026-01-01T0237Z.dump"
+    old.write_bytes(b"kept")
+    url = postgres.url("weather_reader").replace(PASSWORDS["weather_reader"], "wrong")
+    done = back_up(postgres, tmp_path, backups, url=url, keep_days=0)
+    assert done.returncode != 0
+    assert [path.name for path in backups.glob("*.dump")] == [old.name]
+
+
+def test_the_migration_job_makes_the_schema_and_gives_the_roles_their_rights(
+    postgres: Postgres, weather: Weather, tmp_path: Path
+) -> None:
+    (job,) = documents(MANIFESTS / "jobs" / "migrate.yaml")
+    secrets = {
+        ("weather-warehouse-owner", "url"): postgres.url("weather_owner"),
+        ("weather-postgres", "url"): postgres.url("postgres"),
+    }
+    # As each upgrade does it.
+    for _ in range(2):
+        for container in containers(job["spec"]["template"]):
+            environment = {"WEATHER_HOME": str(tmp_path)}
+            for entry in container["env"]:
+                reference = entry.get("valueFrom", {}).get("secretKeyRef", {})
+                value = entry.get("value") or secrets[reference["name"], reference["key"]]
+                environment.setdefault(entry["name"], value)
+            program, *arguments = container["command"]
+            assert program == "weather"
+            done = weather(*arguments, **environment)
+            assert done.returncode == 0, done.stderr
+    hour = format_hour(floor_hour(utc_now()))
+    landed = weather(
+        *("ingest", "--from", hour, "--to", hour, "--place", "quito"),
+        WEATHER_ENV="cluster",
+        WEATHER_HOME=str(tmp_path),
+        WEATHER_POSTGRES_URL=postgres.url("weather_writer"),
+    )
+    assert landed.returncode == 0, landed.stderr
+    assert postgres.sql("weather_writer", "weather", "create table gold.shown as select 1 as hour").returncode == 0
+    require_rights(postgres)
+    # A restore brings the rights back too.
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    for done in (back_up(postgres, tmp_path, backups), restore(postgres, tmp_path, backups)):
+        assert done.returncode == 0, done.stderr
+    require_rights(postgres)
+
+
+def require_rights(postgres: Postgres) -> None:
+    """Bronze is the owner's, filled by the writer; gold is the writer's, and read by the reader."""
+    counted = "select count(*) from bronze.observations"
+    assert postgres.sql("weather_writer", "weather", counted).stdout.strip() == "1"
+    for refused in ("drop table bronze.observations", "create table bronze.more (id int)"):
+        assert postgres.sql("weather_writer", "weather", refused).returncode != 0, refused
+    assert postgres.sql("weather_writer", "weather", "insert into gold.shown values (1)").returncode == 0
+    assert postgres.sql("weather_reader", "weather", "select max(hour) from gold.shown").stdout.strip() == "1"
+    for refused in (counted, "insert into gold.shown values (2)"):
+        assert postgres.sql("weather_reader", "weather", refused).returncode != 0, refused

@@ -1,0 +1,263 @@
+"""Guards of the GitHub workflows: each takes their texts by file name and returns what is wrong with them."""
+
+import re
+import shlex
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from packaging.specifiers import SpecifierSet
+
+from weather_dagster_tests.conftest import BIN
+from weather_dagster_tests.deployment import image_guards
+from weather_dagster_tests.deployment.project import ROOT, command_findings, make_targets, setup
+
+WORKFLOWS = ROOT / ".github/workflows"
+SCRIPTS = ROOT / ".github/scripts"
+DEPENDABOT = ROOT / ".github/dependabot.yml"
+WRITES = {
+    ("release.yml", "image"): {"packages", "id-token", "attestations"},
+    ("release.yml", "publish"): {"contents"},
+}
+"""The only jobs that may write, and what."""
+SECRETS = {"GITHUB_TOKEN"}
+TRIGGERS = {"pull_request", "push", "schedule", "workflow_dispatch"}
+"""None of them runs a stranger's code with rights of ours."""
+
+Texts = Mapping[str, str]
+Findings = list[str]
+
+
+def workflows() -> dict[str, str]:
+    """The workflows by file name."""
+    return {path.name: path.read_text() for path in sorted(WORKFLOWS.glob("*.yml"))}
+
+
+def triggers(workflow: dict[Any, Any]) -> dict[str, Any]:
+    """What starts a workflow; YAML 1.1 reads the key `on` as true."""
+    return workflow[True] or {}
+
+
+def jobs(texts: Texts) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """File, name and content of each job."""
+    for file, text in texts.items():
+        for name, job in yaml.safe_load(text)["jobs"].items():
+            yield file, name, job
+
+
+def choices(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """The values of `matrix` for each run of the job."""
+    matrix = job.get("strategy", {}).get("matrix", {})
+    return [dict(zip(matrix, values, strict=True)) for values in product(*matrix.values())]
+
+
+def resolved(text: str, job: dict[str, Any]) -> set[str]:
+    """The text with each choice of the matrix put in."""
+    return {
+        re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda found, values=values: str(values[found[1]]), text)  # type: ignore[misc]
+        for values in choices(job)
+    }
+
+
+def lines(script: str) -> Iterator[list[str]]:
+    """The words of each simple command of a shell script, near enough for scripts as short as ours."""
+    for line in script.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="();<>|&")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set("();<>|&"):
+                if words:
+                    yield words
+                words = []
+            else:
+                words.append(word)
+
+
+def commands(texts: Texts) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
+    """Where it stands, the job, and the words of each command that a step runs."""
+    for file, name, job in jobs(texts):
+        for step in job["steps"]:
+            for script in resolved(step.get("run", ""), job):
+                for words in lines(script):
+                    yield f"{file} {name}", job, words
+
+
+def actionlint_findings(texts: Texts, folder: Path) -> Findings:
+    """What actionlint finds, and shellcheck in the scripts of steps."""
+    paths = written(texts, folder)
+    command = [BIN / "actionlint", "-no-color", "-oneline", "-shellcheck", str(BIN / "shellcheck"), *paths]
+    linted = subprocess.run(command, capture_output=True, text=True)
+    return (linted.stdout + linted.stderr).splitlines()
+
+
+def zizmor_findings(texts: Texts, folder: Path) -> Findings:
+    """What zizmor finds without a network, from a low severity on."""
+    command = [
+        BIN / "zizmor",
+        "--offline",
+        "--persona=pedantic",
+        "--min-severity=low",
+        "--format=plain",
+        "--no-progress",
+    ]
+    linted = subprocess.run([*command, *written(texts, folder)], capture_output=True, text=True)
+    return re.findall(r"^(?:help|warning|error|info)\[([\w-]+)\]", linted.stdout, re.MULTILINE) or (
+        [] if linted.returncode == 0 else [linted.stderr]
+    )
+
+
+def written(texts: Texts, folder: Path) -> list[Path]:
+    """The texts as files where linters look for them."""
+    target = folder / ".github/workflows"
+    target.mkdir(parents=True)
+    for name, text in texts.items():
+        (target / name).write_text(text)
+    return [target / name for name in texts]
+
+
+def pin_findings(texts: Texts) -> Findings:
+    """Actions without a commit and the version it is, and one action at two commits."""
+    findings, pins = [], defaultdict(set)
+    for file, text in texts.items():
+        for reference in re.findall(r"uses: (.*)", text):
+            pinned = re.fullmatch(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)", reference)
+            if pinned:
+                pins[pinned[1]].add(f"{pinned[2]} # {pinned[3]}")
+            else:
+                findings.append(f"{file}: {reference} is not action@40 digits # vX.Y.Z")
+    return findings + [f"{action}: at {len(at)} commits" for action, at in pins.items() if len(at) > 1]
+
+
+def right_findings(texts: Texts) -> Findings:
+    """Rights beyond what a job needs, jobs that keep the checkout's token or never end, triggers that are not ours."""
+    findings = []
+    for file, text in texts.items():
+        workflow = yaml.safe_load(text)
+        if workflow.get("permissions") != {}:
+            findings.append(f"{file}: does not begin with `permissions: {{}}`")
+        findings += [f"{file}: {name} is not a trigger of ours" for name in set(triggers(workflow)) - TRIGGERS]
+        findings += [f"{file}: reads the secret {name}" for name in set(re.findall(r"secrets\.(\w+)", text)) - SECRETS]
+    for file, name, job in jobs(texts):
+        rights = job.get("permissions")
+        if not isinstance(rights, dict):
+            findings.append(f"{file} {name}: does not say what it may do")
+        else:
+            writes = {right for right, level in rights.items() if level != "read"}
+            findings += [f"{file} {name}: may write {right}" for right in writes - WRITES.get((file, name), set())]
+        if "timeout-minutes" not in job:
+            findings.append(f"{file} {name}: has no timeout-minutes")
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@") and step["with"].get("persist-credentials", True):
+                findings.append(f"{file} {name}: leaves the token of the checkout behind")
+    return findings
+
+
+def path_findings(texts: Texts, dependabot: str) -> Findings:
+    """Paths of the repository that are not there: in filters, steps, scripts, folders to work in."""
+    named = []
+    for file, text in texts.items():
+        named += [(file, path) for path in (triggers(yaml.safe_load(text)).get("pull_request") or {}).get("paths", [])]
+    for file, name, job in jobs(texts):
+        folders = [job.get("defaults", {}).get("run", {}).get("working-directory", "")]
+        named += [(f"{file} {name}", path) for folder in folders for path in resolved(folder, job)]
+    for where, _, words in commands(texts):
+        for word in words:
+            path = word.removeprefix("-chdir=")
+            if re.match(
+                r"(\.github|helm-values|terraform|weather_\w+)/|(constraints\.txt|setup\.py|Dockerfile)$", path
+            ):
+                named.append((where, path))
+    for update in yaml.safe_load(dependabot)["updates"]:
+        named += [("dependabot.yml", path.strip("/")) for path in update.get("directories", [update.get("directory")])]
+    return sorted(
+        {f"{where}: {path} is not there" for where, path in named if not (ROOT / path.removesuffix("/**")).exists()}
+    )
+
+
+def call_findings(texts: Texts, makefile: str) -> Findings:
+    """Make targets, `weather` and `weather-dbt` commands, build arguments and images that are not there."""
+    known_targets = make_targets(makefile)
+    dockerfile = image_guards.DOCKERFILE.read_text()
+    images = {image_guards.PREFIX + name for name in image_guards.images(dockerfile)}
+    findings = []
+    for where, _, words in commands(texts):
+        program = words[0].rpartition("/")[2]
+        if program == "make":
+            unknown = [word for word in words[1:] if not word.startswith("-") and word not in known_targets]
+            findings += [f"{where}: make knows no target {target}" for target in unknown]
+        elif program == "check_image.sh":
+            findings += command_findings(words[2:])
+        elif program == "weather":
+            findings += [f"{where}: {finding}" for finding in command_findings(words)]
+        findings += [
+            f"{where}: no image {image}"
+            for word in words
+            for image in re.findall(r"^(weather-[\w-]+):\$", word)
+            if image not in images
+        ]
+    for file, name, job in jobs(texts):
+        for step in job["steps"]:
+            given = step.get("with", {})
+            for target in resolved(given.get("target", ""), job) - {"", *image_guards.images(dockerfile)}:
+                findings.append(f"{file} {name}: the Dockerfile has no image {target}")
+            for argument in re.findall(r"^(\w+)=", given.get("build-args", ""), re.MULTILINE):
+                if argument not in image_guards.arguments(dockerfile):
+                    findings.append(f"{file} {name}: the Dockerfile has no ARG {argument}")
+            image = given.get("image", "").partition(":")[0]
+            if image and image not in images:
+                findings.append(f"{file} {name}: no image {image}")
+    return findings
+
+
+def version_findings(texts: Texts) -> Findings:
+    """Pythons that setup.py does not support, tests without the ends of its range, Terraforms that are too old."""
+    supported = SpecifierSet(setup()["python_requires"])
+    range_of_ours = [minor for minor in range(30) if supported.contains(f"3.{minor}")]
+    ends = {f"3.{minor}" for minor in (range_of_ours[0], range_of_ours[-1])}
+    required = [
+        SpecifierSet(found)
+        for path in (ROOT / "terraform").glob("*/versions.tf")
+        for found in re.findall(r'required_version\s*=\s*"(.*)"', path.read_text())
+    ]
+    findings = []
+    for file, name, job in jobs(texts):
+        for given in (step.get("with", {}) for step in job["steps"]):
+            findings += [
+                f"{file} {name}: Python {version} is not in {supported}"
+                for version in resolved(str(given.get("python-version", "")), job) - {""}
+                if not supported.contains(version)
+            ]
+            terraform = given.get("terraform_version")
+            if terraform and not all(wanted.contains(terraform) for wanted in required):
+                findings.append(f"{file} {name}: Terraform {terraform} is not what terraform/ requires")
+    tested = set(pythons_under_test(texts))
+    return findings + ([] if tested == ends else [f"tests run on {sorted(tested)}, the ends are {sorted(ends)}"])
+
+
+def pythons_under_test(texts: Texts) -> list[str]:
+    """The Pythons that all tests run on."""
+    return yaml.safe_load(texts["tests.yml"])["jobs"]["test"]["strategy"]["matrix"]["python"]  # type: ignore[no-any-return]
+
+
+def cluster_findings(kind: str, values: str, variables: str) -> Findings:
+    """A namespace, Service or port in the kind workflow that the Helm values and Terraform do not make."""
+    webserver = yaml.safe_load(values)["dagsterWebserver"]
+    service = f"service/weather-{webserver.get('nameOverride', 'dagster-webserver')}"
+    namespace = re.search(r'variable "namespace" \{.*?default\s*=\s*"(.*?)"', variables, re.DOTALL)
+    findings = []
+    for _, _, words in commands({"kind.yml": kind}):
+        if words[0] != "kubectl":
+            continue
+        named = dict(pairwise(words))
+        if "--namespace" in named and (namespace is None or named["--namespace"] != namespace[1]):
+            findings.append(f"kind.yml: Terraform makes no namespace {named['--namespace']}")
+        if "port-forward" in named:
+            port = named[named["port-forward"]].rpartition(":")[2]
+            if (named["port-forward"], port) != (service, str(webserver["service"]["port"])):
+                findings.append(f"kind.yml: the chart makes no {named['port-forward']} with port {port}")
+    return findings
