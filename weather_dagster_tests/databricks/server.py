@@ -187,7 +187,9 @@ class Lakehouse:
     def _require_no_null(self, sql: str) -> pa.Table:
         """Sail changes no column; that it could be done is looked at, and that it was is remembered."""
         table, column = sql.split()[2], sql.split()[5]
-        ((nulls,),) = (row.values() for row in self._sail(f"select count_if({column} is null) from {table}").to_pylist())
+        ((nulls,),) = (
+            row.values() for row in self._sail(f"select count_if({column} is null) from {table}").to_pylist()
+        )
         if nulls:
             raise Refused(f"[DELTA_NOT_NULL_COLUMN_NOT_FOUND_IN_STRUCT] {nulls} rows of {table} have no {column}")
         self._required.add((*table.replace("`", "").split("."), column.strip("`")))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.adapters.factory import FACTORY
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 from pydantic import SecretStr
@@ -39,7 +40,7 @@ class Dbt:
         manifest = self.manifest(environment["WEATHER_DBT_TARGET"])
         if isinstance(store, DuckDBStore):
             assert store.path.name == "warehouse.duckdb"
-        else:
+        elif isinstance(store, PostgresStore):
             for node in chain(manifest.nodes.values(), manifest.sources.values()):
                 node.database = environment["WEATHER_POSTGRES_DATABASE"]
         self._invoke(list(arguments), environment, manifest)
@@ -67,6 +68,8 @@ class Dbt:
                 outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *arguments, *options])
             finally:
                 DuckDBConnectionManager.close_all_connections()
+                for adapter in FACTORY.adapters.values():
+                    adapter.cleanup_connections()
         bad = [r for r in getattr(outcome.result, "results", []) if r.status not in ("success", "pass")]
         assert outcome.success, outcome.exception or "; ".join(f"{r.node.name}: {r.message}" for r in bad)
         return outcome.result
