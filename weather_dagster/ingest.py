@@ -260,15 +260,13 @@ def _copy_calls(api: WeatherApi, warehouse: Warehouse) -> None:
 
 
 def _held_realms(warehouse: Warehouse) -> set[str]:
-    # A load without rows keeps bodies that nobody could read: whose they were is not known.
-    return {
-        realm(name) for (name,) in warehouse.query("select distinct provider from bronze.loads where rows_added > 0")
-    }
+    return {realm(name) for name in warehouse.providers()}
 
 
 def _require_same_realm(held: AbstractSet[str], provider: str) -> None:
     if others := held - {realm(provider)}:
         raise WarehouseError(
             f"this warehouse holds {' and '.join(sorted(others))} data, beside which {provider} data is not landed; "
-            "let WEATHER_HOME name another folder, or WEATHER_DUCKDB_PATH another file"
+            "let WEATHER_HOME name another folder, WEATHER_DUCKDB_PATH another file, or WEATHER_POSTGRES_URL another "
+            "database"
         )

@@ -1,6 +1,7 @@
 """WEATHER_ENV=cluster on a real Postgres: the same commands, with the warehouse and Dagster's records there."""
 
 import secrets
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,13 +9,15 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from weather_dagster.automation.sensors import HEALING_TAG
 from weather_dagster.environments import tell_dagster
 from weather_dagster.hours import floor_hour, format_hour, utc_now
 from weather_dagster.settings import Settings
+from weather_dagster.warehouse.postgres import PostgresStore
 from weather_dagster_tests.automation.test_downtime import weather_dev
-from weather_dagster_tests.conftest import Weather, without_settings
+from weather_dagster_tests.conftest import BIN, Weather, without_settings
 from weather_dagster_tests.postgres import fresh_database, with_parts
 from weather_dagster_tests.test_dagster_dev import wait_for
 
@@ -112,6 +115,19 @@ def test_daemon_and_sensors_fill_what_is_missing(settings: dict[str, str]) -> No
     assert not [tick.error for told in ticks.values() for tick in told if tick.error]
 
 
+def test_one_dbt_waits_for_another(settings: dict[str, str]) -> None:
+    store = PostgresStore(SecretStr(settings["WEATHER_POSTGRES_URL"]))
+    command = [BIN / "weather-dbt", "build", "--quiet", "--select", "latest_conditions"]
+    environment = {**without_settings(), **settings, "DBT_LOG_PATH": settings["WEATHER_HOME"]}
+    with store.dbt_turn():
+        second = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        assert second.stderr
+        assert "another dbt is at work" in second.stderr.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(2)
+    assert second.wait(120) == 0, second.stderr.read()
+
+
 def test_the_password_is_in_no_file_and_in_no_table(settings: dict[str, str], password: str) -> None:
     files = [path for path in Path(settings["WEATHER_HOME"]).rglob("*") if path.is_file()]
     assert len(files) > 10
@@ -127,6 +143,13 @@ def test_the_password_is_in_no_file_and_in_no_table(settings: dict[str, str], pa
                 f"select count(*) from {table} as told where told::text like %s".encode(), [f"%{password}%"]
             ).fetchall()
             assert found == [(0,)], table
+
+
+@pytest.mark.parametrize("command", [("backup",), ("restore", "folder")])
+def test_files_of_a_home_are_not_taken_for_the_backup_of_databases(command: tuple[str, ...], weather: Weather) -> None:
+    result = weather(*command, WEATHER_ENV="cluster", WEATHER_POSTGRES_URL="postgresql://weather@127.0.0.1:1/weather")
+    assert result.returncode == 1
+    assert "pg_dump" in result.stderr
 
 
 @pytest.mark.parametrize(
