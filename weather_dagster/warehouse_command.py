@@ -1,19 +1,16 @@
 """``weather warehouse``: its schema, its roles, and the way from one engine to another."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from weather_dagster.environments import store_of
+from weather_dagster.environments import postgres_of, store_of
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import Settings
-
-if TYPE_CHECKING:
-    from weather_dagster.warehouse.postgres import PostgresStore
 
 warehouse = typer.Typer(help="The store itself: schema, roles, moving it.", no_args_is_help=True)
 out = Console()
@@ -25,17 +22,6 @@ class Engine(StrEnum):
 
     DUCKDB = "duckdb"
     POSTGRES = "postgres"
-
-
-def _postgres(settings: Settings) -> "PostgresStore":
-    """The database of WEATHER_POSTGRES_URL, whatever WEATHER_ENV is."""
-    from weather_dagster.warehouse.postgres import PostgresStore
-
-    if settings.weather_postgres_url is None:
-        raise ConfigurationError(
-            "WEATHER_POSTGRES_URL is not set; let it name the database, like postgresql://user:password@host:5432/weather"
-        )
-    return PostgresStore(settings.weather_postgres_url)
 
 
 @warehouse.command()
@@ -50,7 +36,7 @@ def migrate() -> None:
 @warehouse.command()
 def roles() -> None:
     """Make the roles owner, writer and reader in Postgres, as an administrator of WEATHER_POSTGRES_URL's database."""
-    store = _postgres(Settings.load())
+    store = postgres_of(Settings.load())
     with store.open() as opened:
         opened.make_roles()
     out.print(
@@ -74,7 +60,7 @@ def copy(
     from weather_dagster.warehouse.duckdb import DuckDBStore
 
     settings = Settings.load()
-    source, target = DuckDBStore(settings.duckdb_path), _postgres(settings)
+    source, target = DuckDBStore(settings.duckdb_path), postgres_of(settings)
     columns = (TextColumn("loads"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         source.open(read_only=True) as here,

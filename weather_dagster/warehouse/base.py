@@ -1,8 +1,9 @@
 """What every warehouse can do, whatever engine it stands on.
 
 SQL that is written outside this folder is understood by DuckDB and Postgres alike: names and casts of the standard,
-``$name`` for parameters, no ``qualify``, ``group by all``, ``semi join``, ``list`` or ``arg_max``. Databricks gets it
-translated.
+``$name`` for parameters, ``= any($names)`` for lists, no ``qualify``, ``group by all``, ``semi join``, ``list`` or
+``arg_max``. Databricks gets it translated. Engines differ in how they sort and print text, round and write times: that
+is done in Python.
 """
 
 from abc import ABC, abstractmethod
@@ -193,9 +194,6 @@ class Store(Protocol):
 
     def dbt_environment(self) -> dict[str, str]:
         """What dbt's profile reads to find the same store."""
-
-    def dbt_turn(self) -> AbstractContextManager[None]:
-        """Wait until no other dbt refines this store: two at once would take on the same loads and double rows."""
 
 
 def payload_paths(payload: Any) -> Iterator[str]:

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -318,10 +318,6 @@ class DuckDBStore:
     def dbt_environment(self) -> dict[str, str]:
         """The profile's path of the file."""
         return {"WEATHER_DUCKDB_PATH": str(self.path)}
-
-    def dbt_turn(self) -> AbstractContextManager[None]:
-        """Nothing to wait for: dbt holds the file as long as it works."""
-        return nullcontext()
 
 
 @contextmanager

@@ -538,11 +538,11 @@ class PostgresStore:
 
     @contextmanager
     def dbt_turn(self) -> Iterator[None]:
-        """See ``Store.dbt_turn``: a lock that a connection holds, and that ends with it."""
+        """Wait until no other dbt is at work. The turn is held by a connection, and ends with it."""
         with self._connected(read_only=False, patience=LOCK_TIMEOUT) as warehouse:
             ((is_free,),) = warehouse.query("select pg_try_advisory_lock($lock)", {"lock": _DBT_LOCK})
             if not is_free:
-                _logger.warning("Waiting: another dbt refines the warehouse %s", self)
+                _logger.warning("Waiting: another dbt is at work, says %s", self)
                 patience = f"{DBT_PATIENCE.total_seconds():.0f}s"
                 warehouse.query(
                     "select set_config('lock_timeout', $patience, false), set_config('statement_timeout', '0', false)",
