@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ IDLE_TIMEOUT = timedelta(minutes=1)
 """How long a process that has gone silent within a transaction may keep others waiting."""
 
 _logger = logging.getLogger(__name__)
+
+_UNREADABLE = (
+    f"{SETTING} cannot be read; write it like postgresql://user:password@host:5432/database, with %40 for an @ in the "
+    "password, %2F for a / and so on"
+)
 
 _STARTING = ("the database system is", "connection refused", "too many clients", "remaining connection slots")
 """Words of the server, or of the library, while it starts, stops or is full: it may take a connection soon. The
@@ -60,12 +66,9 @@ class Address:
         try:
             parts = conninfo_to_dict(url.get_secret_value())
         except psycopg.ProgrammingError:
-            raise ConfigurationError(
-                f"{SETTING} cannot be read; write it like postgresql://user:password@host:5432/database, with %40 for "
-                "an @ in the password, %2F for a / and so on"
-            ) from None
+            raise ConfigurationError(_UNREADABLE) from None
         user = str(parts.get("user") or os.environ.get("PGUSER") or "")
-        return cls(
+        address = cls(
             url=url,
             host=str(parts.get("host") or parts.get("hostaddr") or os.environ.get("PGHOST") or "localhost"),
             port=str(parts.get("port") or os.environ.get("PGPORT") or 5432),
@@ -74,6 +77,10 @@ class Address:
             password=str(parts.get("password") or os.environ.get("PGPASSWORD") or ""),
             ssl_mode=str(parts["sslmode"]) if parts.get("sslmode") else None,
         )
+        # Of a password with an @ or a / as it is, libpq takes a part for the host, the port or the database.
+        if "@" in address.host + address.database or not re.fullmatch(r"[\d,]+", address.port):
+            raise ConfigurationError(_UNREADABLE)
+        return address
 
     def __str__(self) -> str:
         return f"postgresql://{self.user}@{self.host}:{self.port}/{self.database}"

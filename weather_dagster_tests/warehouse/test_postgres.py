@@ -307,7 +307,17 @@ def test_what_the_url_names_and_is_not_there_is_named(postgres_url: str, parts: 
 
 
 @pytest.mark.parametrize(
-    "url", [f"postgresql://me:{SECRET}@host:port/weather", f"postgres:me:{SECRET}", f"mysql://me:{SECRET}@host/weather"]
+    "url",
+    [
+        f"postgresql://me:{SECRET}@host:port/weather",
+        f"postgres:me:{SECRET}",
+        f"mysql://me:{SECRET}@host/weather",
+        # libpq reads these, and takes a part of the password for the host, the port or the database.
+        "postgresql://me:hunter2/co@host:5432/weather",
+        "postgresql://me:12/hunter2@host:5432/weather",
+        "postgresql://me:co@hunter2@host:5432/weather",
+        "postgresql://me:hunter2/weather",
+    ],
 )
 def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     told = refusal(PostgresStore(SecretStr(url)))
