@@ -62,7 +62,6 @@ setup(
         "plotly",
         "prometheus-client",
         "psutil",
-        "sqlalchemy>=2",
         "tzfpy",
         "uvicorn",
     ],

@@ -5,7 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -53,7 +53,7 @@ class Address:
     port: str
     user: str
     database: str
-    password: str
+    password: str = field(repr=False)
     ssl_mode: str | None
 
     @classmethod

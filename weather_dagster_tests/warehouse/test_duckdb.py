@@ -46,13 +46,14 @@ def land(
     places: tuple[Location, ...] = PLACES,
     hours: HourRange = DAY,
     resolved: tuple[QuarantineKey, ...] = (),
+    provider: str = "simulator",
 ) -> Landed:
     return warehouse.land(
         dataset,
         to_arrow(dataset, rows),
         rejections,
         places,
-        provider="simulator",
+        provider=provider,
         hours=hours,
         run_id="r",
         now=START,
