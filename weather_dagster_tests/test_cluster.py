@@ -145,6 +145,23 @@ def test_the_password_is_in_no_file_and_in_no_table(settings: dict[str, str], pa
             assert found == [(0,)], table
 
 
+def test_a_role_that_may_not_keep_dagsters_records_is_told_where_to(
+    postgres_server: str, password: str, weather: Weather
+) -> None:
+    role = f"lander_{password[:8]}"
+    with psycopg.connect(postgres_server, autocommit=True) as server, fresh_database(postgres_server) as database:
+        server.execute(f"create role {role} login password '{password}'".encode())
+        try:
+            own = with_parts(database, user=role, password=password)
+            result = weather("dev", WEATHER_ENV="cluster", WEATHER_POSTGRES_URL=own)
+        finally:
+            server.execute(f"drop role {role}".encode())
+    assert result.returncode == 1
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"Error: '{role}' may not make the tables of Dagster's records")
+    assert "WEATHER_DAGSTER_STORAGE_URL" in error
+
+
 @pytest.mark.parametrize("command", [("backup",), ("restore", "folder")])
 def test_files_of_a_home_are_not_taken_for_the_backup_of_databases(command: tuple[str, ...], weather: Weather) -> None:
     result = weather(*command, WEATHER_ENV="cluster", WEATHER_POSTGRES_URL="postgresql://weather@127.0.0.1:1/weather")
