@@ -69,6 +69,14 @@ def postgres_of(settings: Settings) -> "PostgresStore":
     return PostgresStore(require_postgres_url(settings))
 
 
+def _databricks_store(settings: Settings) -> Store:
+    try:
+        from weather_dagster.warehouse.databricks import DatabricksStore
+    except ImportError as error:
+        raise ConfigurationError(f"{error}; `pip install -e '.[cluster,databricks]'` brings what it needs") from None
+    return DatabricksStore.of(settings)
+
+
 def _shared_resource(settings: Settings) -> Any:
     from weather_dagster.resources import SharedWarehouseResource
 
@@ -84,6 +92,7 @@ SHARED_INSTANCE = {
 ENVIRONMENTS: dict[EnvironmentName, Environment] = {
     EnvironmentName.LOCAL: Environment(_duckdb_store, _duckdb_resource, "duckdb"),
     EnvironmentName.CLUSTER: Environment(postgres_of, _shared_resource, "postgres", SHARED_INSTANCE),
+    EnvironmentName.DATABRICKS: Environment(_databricks_store, _shared_resource, "databricks", SHARED_INSTANCE),
 }
 
 

@@ -47,6 +47,7 @@ def land(
     hours: HourRange = DAY,
     resolved: tuple[QuarantineKey, ...] = (),
     provider: str = "simulator",
+    run_id: str = "r",
 ) -> Landed:
     return warehouse.land(
         dataset,
@@ -55,7 +56,7 @@ def land(
         places,
         provider=provider,
         hours=hours,
-        run_id="r",
+        run_id=run_id,
         now=START,
         resolved=resolved,
     )

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import pytest
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+from dbt.adapters.factory import FACTORY
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 from pydantic import SecretStr
 
 from weather_dagster.warehouse.base import Store
+from weather_dagster.warehouse.databricks import DatabricksStore
 from weather_dagster.warehouse.duckdb import DuckDBStore
 from weather_dagster.warehouse.postgres import PostgresStore
 from weather_dagster_tests.postgres import fresh_database
 
 PROJECT = Path(__file__).parents[2] / "weather_dbt"
 ENGINES = ("duckdb", "postgres")
+TARGETS: dict[type[Store], str] = {DuckDBStore: "duckdb", PostgresStore: "postgres", DatabricksStore: "databricks"}
 
 
 class Dbt:
@@ -36,11 +39,11 @@ class Dbt:
         """Run one dbt command and let go of the warehouse."""
         store = DuckDBStore(warehouse) if isinstance(warehouse, Path) else warehouse
         environment = store.dbt_environment()
+        target = TARGETS[type(store)]
+        manifest = self.manifest(target)
         if isinstance(store, DuckDBStore):
             assert store.path.name == "warehouse.duckdb"
-            target, manifest = "duckdb", self.manifest("duckdb")
-        else:
-            target, manifest = "postgres", self.manifest("postgres")
+        elif isinstance(store, PostgresStore):
             for node in chain(manifest.nodes.values(), manifest.sources.values()):
                 node.database = environment["WEATHER_POSTGRES_DATABASE"]
         self._invoke(list(arguments), target, environment, manifest)
@@ -68,6 +71,8 @@ class Dbt:
                 outcome = dbtRunner(manifest=manifest).invoke(["--quiet", *arguments, *options])
             finally:
                 DuckDBConnectionManager.close_all_connections()
+                for adapter in FACTORY.adapters.values():
+                    adapter.cleanup_connections()
         bad = [r for r in getattr(outcome.result, "results", []) if r.status not in ("success", "pass")]
         assert outcome.success, outcome.exception or "; ".join(f"{r.node.name}: {r.message}" for r in bad)
         return outcome.result
