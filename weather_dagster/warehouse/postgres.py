@@ -525,14 +525,14 @@ class PostgresStore:
     def dbt_environment(self) -> dict[str, str]:
         """What dbt's profile reads to find the same database."""
         address = self.address
-        told = {
+        return {
+            **address.others,
             "WEATHER_POSTGRES_HOST": address.host,
             "WEATHER_POSTGRES_PORT": address.port,
             "WEATHER_POSTGRES_USER": address.user,
             "WEATHER_POSTGRES_DATABASE": address.database,
             "DBT_ENV_SECRET_POSTGRES_PASSWORD": address.password,
         }
-        return told | ({"WEATHER_POSTGRES_SSLMODE": address.ssl_mode} if address.ssl_mode else {})
 
     @contextmanager
     def dbt_turn(self) -> Iterator[None]:

@@ -327,6 +327,22 @@ def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     assert "hunter2" not in told
 
 
+def test_dbt_is_told_all_that_the_url_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "disable")
+    asked = "?sslmode=verify-full&sslrootcert=%2Fca.crt&options=-c%20geqo%3Doff"
+    told = PostgresStore(SecretStr(f"postgresql://me:hunter2@host:5433/weather{asked}")).dbt_environment()
+    assert told == {
+        "WEATHER_POSTGRES_HOST": "host",
+        "WEATHER_POSTGRES_PORT": "5433",
+        "WEATHER_POSTGRES_USER": "me",
+        "WEATHER_POSTGRES_DATABASE": "weather",
+        "DBT_ENV_SECRET_POSTGRES_PASSWORD": "hunter2",
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": "/ca.crt",
+        "PGOPTIONS": "-c geqo=off",
+    }
+
+
 def test_no_extension_is_needed(postgres_store: PostgresStore) -> None:
     with postgres_store.open() as warehouse:
         assert warehouse.query("select extname from pg_extension") == [("plpgsql",)], "which every server has"
