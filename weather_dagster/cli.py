@@ -20,8 +20,8 @@ from rich.table import Table
 
 from weather_dagster import locations_command, logs, status_command
 from weather_dagster.alerts_command import alerts
-from weather_dagster.environments import store_of
-from weather_dagster.errors import HourNotServed, ProviderError, WarehouseError, WeatherError
+from weather_dagster.environments import environment_of, store_of
+from weather_dagster.errors import ConfigurationError, HourNotServed, ProviderError, WarehouseError, WeatherError
 from weather_dagster.hours import HOUR, HourRange, floor_hour, parse_hour, require_in_grid, utc_now
 from weather_dagster.quarantine_command import quarantine
 from weather_dagster.settings import LogFormat, ProviderName, Settings
@@ -273,7 +273,7 @@ def backup(
     """Copy warehouse and Dagster state while they are in use; `weather restore` brings them back."""
     from weather_dagster.backup import make_backup
 
-    settings = Settings.load()
+    settings = load_settings_of_files()
     now = utc_now()
     target = (to or settings.weather_home / "backups" / f"{settings.home.name}-{now:%Y%m%dT%H%M%SZ}").absolute()
     with err.status(f"Copying {settings.home}"):
@@ -287,13 +287,28 @@ def restore(folder: Annotated[Path, typer.Argument(help="Folder that `weather ba
     """Put a backup into an empty home; what it lacks is then fetched as after any other pause."""
     from weather_dagster.backup import restore_backup
 
-    settings = Settings.load()
+    settings = load_settings_of_files()
     manifest = restore_backup(folder, settings.home, settings.duckdb_path, realm=settings.home.name)
     out.print(
         f"{len(manifest.files)} files of {manifest.made_at_utc:%Y-%m-%dT%H:%M:%SZ} restored to {settings.home}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def load_settings_of_files() -> Settings:
+    """The settings, where everything is in files of the home.
+
+    Raises:
+        ConfigurationError: it is in databases, which have a backup of their own.
+    """
+    settings = Settings.load()
+    if environment_of(settings).is_shared:
+        raise ConfigurationError(
+            f"with WEATHER_ENV={settings.weather_env} everything is in databases, of which `pg_dump` and `pg_restore` "
+            "make and read backups; docs/operations.md has the steps"
+        )
+    return settings
 
 
 @simulator.command()

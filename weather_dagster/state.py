@@ -83,7 +83,12 @@ class Database:
     def statements(self) -> Iterator[sa.Connection]:
         """A connection of which each statement stands for itself."""
         with _faults_named(self._name, self._place):
-            yield self._connection
+            try:
+                yield self._connection
+            except BaseException:
+                # After this a connection that was lost is made again.
+                self._connection.rollback()
+                raise
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:

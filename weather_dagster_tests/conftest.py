@@ -22,6 +22,8 @@ from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Faults
 from weather_dagster_tests.ports import free_port as free_port
 from weather_dagster_tests.postgres import (  # noqa: F401 - fixtures
+    bronze,
+    bronze_database,
     opened,
     postgres_server,
     postgres_store,

@@ -129,6 +129,13 @@ def test_the_password_is_in_no_file_and_in_no_table(settings: dict[str, str], pa
             assert found == [(0,)], table
 
 
+@pytest.mark.parametrize("command", [("backup",), ("restore", "folder")])
+def test_files_of_a_home_are_not_taken_for_the_backup_of_databases(command: tuple[str, ...], weather: Weather) -> None:
+    result = weather(*command, WEATHER_ENV="cluster", WEATHER_POSTGRES_URL="postgresql://weather@127.0.0.1:1/weather")
+    assert result.returncode == 1
+    assert "pg_dump" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

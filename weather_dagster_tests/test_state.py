@@ -177,6 +177,29 @@ def test_a_role_that_may_not_make_the_schema_is_told_so_and_one_that_may_only_re
             owner.execute("drop role state_reader")
 
 
+def test_a_connection_that_was_lost_is_told_of_once_and_made_again(postgres_url: str) -> None:
+    place = SecretStr(postgres_url)
+
+    def lose_connections() -> None:
+        with psycopg.connect(postgres_url, autocommit=True) as other:
+            other.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid()"
+            )
+
+    with open_ledger(service(place, 3)) as ledger:
+        call = str(ledger.admit(QUESTION, "r", lambda: NOW))
+        lose_connections()
+        with pytest.raises(ConfigurationError, match=r"the ledger of calls cannot be kept.*terminat"):
+            ledger.close_call(call, "ok", 200, 0.1)
+        ledger.close_call(call, "ok", 200, 0.1)
+        lose_connections()
+        with pytest.raises(ConfigurationError, match=r"the ledger of calls cannot be kept.*terminat"):
+            ledger.admit(QUESTION, "r", lambda: NOW)
+        ledger.admit(QUESTION, "r", lambda: NOW)
+        assert [spent.left for spent in ledger.spent(NOW)] == [1]
+
+
 def test_the_writer_goes_on_with_what_an_administrator_began(postgres_url: str) -> None:
     with open_ledger(service(SecretStr(postgres_url), 3)) as ledger:
         ledger.admit(QUESTION, "r", lambda: NOW)

@@ -1,6 +1,5 @@
 """What `weather status` and the metrics tell."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from weather_dagster.locations import load_locations
 from weather_dagster.metrics import registry
 from weather_dagster.settings import Settings
 from weather_dagster.status import examine, place_statuses
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.warehouse.base import Warehouse
+from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.warehouse.test_duckdb import PLACES, START, land, observation
 
 LYON, OTHER = PLACES[:2]
@@ -24,9 +24,8 @@ NOW = RUNNING + timedelta(minutes=30)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[DuckDBWarehouse]:
-    with open_warehouse(tmp_path / "w.duckdb") as warehouse:
-        yield warehouse
+def store(opened: Warehouse) -> Warehouse:
+    return opened
 
 
 def test_age_counts_from_the_end_of_the_newest_hour_and_shares_from_the_whole_hours_before_the_running_one(store):
@@ -48,7 +47,9 @@ def test_an_hour_of_the_future_and_an_hour_without_a_temperature_are_no_news(sto
     land(
         store, [observation(RUNNING + HOUR, 10.0, place=LYON.id), observation(RUNNING - 5 * HOUR, 10.0, place=LYON.id)]
     )
-    store.connection.execute("update bronze.observations set temperature_c = null where valid_hour_utc < ?", [RUNNING])
+    store.execute(
+        "update bronze.observations set temperature_c = null where valid_hour_utc < $running", {"running": RUNNING}
+    )
     (status,) = place_statuses(store, [LYON], NOW)
     assert (status.newest_hour_utc, status.age, status.week_share) == (None, None, 0)
 

@@ -23,6 +23,7 @@ locals {
   secret_data = {
     weather-postgres = {
       postgres-password = ephemeral.random_password.role["postgres"].result
+      url               = "postgresql://postgres:${ephemeral.random_password.role["postgres"].result}@${local.warehouse_server}"
     }
     dagster-postgresql = {
       postgresql-password = ephemeral.random_password.role["dagster"].result

@@ -99,15 +99,15 @@ class Warehouse(ABC):
     """An open warehouse. Get one from a ``Store``."""
 
     @abstractmethod
-    def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Rows of one SELECT. Instants come aware, in UTC."""
 
     @abstractmethod
-    def query_rows(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[dict[str, Any]]:
+    def query_rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The same, each row by the names of its columns."""
 
     @abstractmethod
-    def execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> int:
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> int:
         """Run one INSERT, UPDATE or DELETE in a transaction of its own; how many rows it changed."""
 
     @abstractmethod

@@ -81,17 +81,17 @@ class DuckDBWarehouse(Warehouse):
         )
         return bool(found)
 
-    def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Rows of one SELECT."""
         return self.connection.execute(sql, parameters or {}).fetchall()
 
-    def query_rows(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[dict[str, Any]]:
+    def query_rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The same, each row by the names of its columns."""
         cursor = self.connection.execute(sql, parameters or {})
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> int:
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> int:
         """Run one INSERT, UPDATE or DELETE; how many rows it changed."""
         ((rows,),) = self.query(sql, parameters)
         return int(rows)
@@ -194,7 +194,7 @@ class DuckDBWarehouse(Warehouse):
             newest as (
                 select {key}, arg_max(payload_hash, load_id) as payload_hash
                 from bronze.{dataset.name}
-                where {dataset.partition_column} >= ? and {dataset.partition_column} < ?
+                where {dataset.partition_column} >= $first and {dataset.partition_column} < $end
                 group by all
             ),
             new as (
@@ -203,13 +203,15 @@ class DuckDBWarehouse(Warehouse):
                 left join newest using ({key})
                 where newest.payload_hash is distinct from distinct_readings.payload_hash
             )
-            select {names}, ?, ?, ?
+            select {names}, $now, $run_id, $load_id
             from records
             semi join new using (row_index)
         """
         indexed = records.append_column("row_index", pa.array(range(records.num_rows), pa.int64()))
         with self.registered("records", indexed):
-            ((rows,),) = self.query(sql, [hours.first, hours.end, now, run_id, load_id])
+            ((rows,),) = self.query(
+                sql, {"first": hours.first, "end": hours.end, "now": now, "run_id": run_id, "load_id": load_id}
+            )
         return int(rows)
 
     def _insert_rejections(self, rejections: Sequence[Rejection], run_id: str, load_id: int, now: datetime) -> int:
@@ -218,7 +220,7 @@ class DuckDBWarehouse(Warehouse):
         sql = f"""
             insert into bronze.quarantine ({QUARANTINE_COLUMNS})
             select dataset, provider, endpoint, location_id, hour_utc, reason, field, message,
-                payload, payload_hash, ?::bigint, ?::timestamptz, ?, ?::bigint
+                payload, payload_hash, $contract_version::bigint, $now::timestamptz, $run_id, $load_id::bigint
             from rejections
             anti join bronze.quarantine as kept
                 on kept.dataset = rejections.dataset
@@ -230,7 +232,9 @@ class DuckDBWarehouse(Warehouse):
                 and kept.payload_hash = rejections.payload_hash
         """
         with self.registered("rejections", rejection_table(rejections)):
-            ((rows,),) = self.query(sql, [CONTRACT_VERSION, now, run_id, load_id])
+            ((rows,),) = self.query(
+                sql, {"contract_version": CONTRACT_VERSION, "now": now, "run_id": run_id, "load_id": load_id}
+            )
         return int(rows)
 
     def _resolve(self, entries: Sequence[QuarantineKey], load_id: int) -> int:
@@ -238,7 +242,7 @@ class DuckDBWarehouse(Warehouse):
             return 0
         sql = """
             update bronze.quarantine as kept
-            set resolved_load_id = ?::bigint
+            set resolved_load_id = $load_id::bigint
             from settled
             where kept.resolved_load_id is null
                 and kept.dataset = settled.dataset
@@ -250,7 +254,7 @@ class DuckDBWarehouse(Warehouse):
                 and kept.payload_hash = settled.payload_hash
         """
         with self.registered("settled", quarantine_key_table(entries)):
-            ((rows,),) = self.query(sql, [load_id])
+            ((rows,),) = self.query(sql, {"load_id": load_id})
         return int(rows)
 
     def _upsert_locations(self, locations: Sequence[Location], load_id: int) -> int:
@@ -258,14 +262,14 @@ class DuckDBWarehouse(Warehouse):
         sql = """
             insert or replace into bronze.locations
                 (location_id, name, country, latitude, longitude, time_zone, load_id)
-            select id, name, country, latitude, longitude, time_zone, ?::bigint from (
+            select id, name, country, latitude, longitude, time_zone, $load_id::bigint from (
                 select id, name, country, latitude, longitude, time_zone from places
                 except
                 select location_id, name, country, latitude, longitude, time_zone from bronze.locations
             )
         """
         with self.registered("places", table):
-            ((rows,),) = self.query(sql, [load_id])
+            ((rows,),) = self.query(sql, {"load_id": load_id})
         return int(rows)
 
     @contextmanager

@@ -1,8 +1,7 @@
-"""Which hours are missing, and which run is next: on a real store that the simulator fills."""
+"""Which hours are missing, and which run is next: on a real store of each engine that the simulator fills."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from time import process_time
 
@@ -30,7 +29,7 @@ from weather_dagster.ingest import land_range
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
-from weather_dagster.warehouse.duckdb import open_warehouse
+from weather_dagster.warehouse.base import Store
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.service import Limit, Window
 from weather_dagster_tests.weather_api.answers import NOW, THIS_HOUR, hours_ago
@@ -47,40 +46,35 @@ def simulated(plan: str = "simulator", **how: object) -> WeatherApi:
     return api_of(create_app(clock=NOW.timestamp), **{"plan": plan, "is_stand_in": True, **how})
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "w.duckdb"
-
-
 def land(
-    file: Path,
+    store: Store,
     hours: HourRange,
     datasets: Iterable[Dataset] = tuple(DATASETS.values()),
     places: Sequence[Location] = PLACES,
     api: WeatherApi | None = None,
 ) -> None:
     for dataset in datasets:
-        land_range(api or simulated(), partial(open_warehouse, file), dataset, places, hours, run_id="r")
+        land_range(api or simulated(), store.open, dataset, places, hours, run_id="r")
 
 
-def forget(file: Path, dataset: Dataset, hours: HourRange, place: str | None = None) -> None:
-    with open_warehouse(file) as store:
-        store.connection.execute(
-            f"delete from bronze.{dataset.name} where {dataset.partition_column} between ? and ? "
-            "and location_id = coalesce(?, location_id)",
-            [hours.first, hours.last, place],
+def forget(store: Store, dataset: Dataset, hours: HourRange, place: str | None = None) -> None:
+    with store.open() as warehouse:
+        warehouse.execute(
+            f"delete from bronze.{dataset.name} where {dataset.partition_column} between $first and $last "
+            "and location_id = coalesce($place, location_id)",
+            {"first": hours.first, "last": hours.last, "place": place},
         )
 
 
 def find(
-    file: Path,
+    store: Store,
     now: datetime = NOW,
     places: Sequence[Location] = PLACES,
     api: WeatherApi | None = None,
     start_hour: datetime = START,
 ) -> Holes:
-    with open_warehouse(file) as store:
-        return find_holes(store, api or simulated(), DATASETS.values(), places, now, start_hour=start_hour)
+    with store.open() as warehouse:
+        return find_holes(warehouse, api or simulated(), DATASETS.values(), places, now, start_hour=start_hour)
 
 
 def plan(holes: Holes, tries: Sequence[Try] = (), now: datetime = NOW, api: WeatherApi | None = None) -> Healing:
@@ -92,13 +86,13 @@ def names(*datasets: Dataset) -> frozenset[DatasetName]:
 
 
 @pytest.fixture
-def full(file: Path) -> Path:
+def full(bronze: Store) -> Store:
     """A store that lacks nothing of the look-back."""
-    land(file, LOOKED_AT)
-    return file
+    land(bronze, LOOKED_AT)
+    return bronze
 
 
-def test_a_store_that_holds_everything_has_no_hole_and_says_all_is_well(full: Path) -> None:
+def test_a_store_that_holds_everything_has_no_hole_and_says_all_is_well(full: Store) -> None:
     holes = find(full)
     assert (holes.hours, holes.open, holes.lost) == (LOOKED_AT, (), ())
     healing = plan(holes)
@@ -108,14 +102,14 @@ def test_a_store_that_holds_everything_has_no_hole_and_says_all_is_well(full: Pa
     ]
 
 
-def test_a_missing_place_hour_is_found_and_asked_for_alone(full: Path) -> None:
+def test_a_missing_place_hour_is_found_and_asked_for_alone(full: Store) -> None:
     forget(full, OBSERVATIONS, hours_ago(5, 4), PLACES[1].id)
     holes = find(full)
     assert holes.open == tuple(Hole(h, DatasetName.OBSERVATIONS, PLACES[1].id) for h in reversed([*hours_ago(5, 4)]))
     assert plan(holes).run == HealingRun(hours_ago(5, 4), (OBSERVATIONS,), (PLACES[1].id,))
 
 
-def test_what_healing_asks_for_fills_the_holes(full: Path) -> None:
+def test_what_healing_asks_for_fills_the_holes(full: Store) -> None:
     forget(full, FORECASTS, hours_ago(50, 40))
     run = plan(find(full)).run
     assert run == HealingRun(hours_ago(50, 40), (FORECASTS,), ())
@@ -123,43 +117,43 @@ def test_what_healing_asks_for_fills_the_holes(full: Path) -> None:
     assert find(full).open == ()
 
 
-def test_without_a_store_the_whole_look_back_is_one_run(file: Path) -> None:
+def test_without_a_store_the_whole_look_back_is_one_run(bronze: Store) -> None:
     holes = find_holes(None, simulated(), DATASETS.values(), PLACES, NOW, start_hour=START)
     assert plan(holes).run == HealingRun(LOOKED_AT, tuple(DATASETS.values()), ())
 
 
-def test_hours_before_the_grid_are_no_holes(full: Path) -> None:
+def test_hours_before_the_grid_are_no_holes(full: Store) -> None:
     forget(full, OBSERVATIONS, LOOKED_AT)
     assert {hole.hour for hole in find(full, start_hour=hours_ago(2).first).open} == set(hours_ago(2))
     assert find(full, start_hour=NOW + HOUR).hours is None
 
 
-def test_the_running_hour_is_the_schedules_at_first(full: Path) -> None:
+def test_the_running_hour_is_the_schedules_at_first(full: Store) -> None:
     forget(full, OBSERVATIONS, THIS_HOUR)
     assert find(full, THIS_HOUR.first + SCHEDULE_GRACE - timedelta(seconds=1)).open == ()
     assert {hole.hour for hole in find(full, THIS_HOUR.first + SCHEDULE_GRACE).open} == {THIS_HOUR.first}
 
 
-def test_a_place_that_was_added_is_filled_and_one_that_was_taken_out_is_not(full: Path) -> None:
+def test_a_place_that_was_added_is_filled_and_one_that_was_taken_out_is_not(full: Store) -> None:
     added = load_locations()[3]
     holes = find(full, places=[*PLACES[1:], added])
     assert {hole.place for hole in holes.open} == {added.id}
     assert len(holes.open) == 3 * len(LOOKED_AT)
 
 
-def test_a_record_in_quarantine_leaves_a_hole(file: Path) -> None:
+def test_a_record_in_quarantine_leaves_a_hole(bronze: Store) -> None:
     far = Faults([Fault(kind="other_place")])
-    land(file, THIS_HOUR, [OBSERVATIONS], api=api_of(create_app(faults=far, clock=NOW.timestamp), plan="free"))
-    with open_warehouse(file) as store:
-        assert store.query("select count(*) > 0 from bronze.quarantine") == [(True,)]
-    assert {hole.hour for hole in find(file, start_hour=THIS_HOUR.first).open} == {THIS_HOUR.first}
+    land(bronze, THIS_HOUR, [OBSERVATIONS], api=api_of(create_app(faults=far, clock=NOW.timestamp), plan="free"))
+    with bronze.open() as warehouse:
+        assert warehouse.query("select count(*) > 0 from bronze.quarantine") == [(True,)]
+    assert {hole.hour for hole in find(bronze, start_hour=THIS_HOUR.first).open} == {THIS_HOUR.first}
 
 
-def test_hours_that_nobody_serves_any_more_are_lost_and_not_asked_for(file: Path) -> None:
+def test_hours_that_nobody_serves_any_more_are_lost_and_not_asked_for(bronze: Store) -> None:
     free = simulated("free")
-    land(file, hours_ago(8, 8))
-    land(file, THIS_HOUR)
-    holes = find(file, api=free)
+    land(bronze, hours_ago(8, 8))
+    land(bronze, THIS_HOUR)
+    holes = find(bronze, api=free)
     assert {(hole.dataset, hole.hour) for hole in holes.lost} == {
         (dataset, hour) for dataset in names(OBSERVATIONS, FORECASTS) for hour in hours_ago(7, 1)
     }, "only since the places are watched"
@@ -173,14 +167,14 @@ def test_hours_that_nobody_serves_any_more_are_lost_and_not_asked_for(file: Path
     assert report.problems[0].text == f"7 hours of {lost}: lost, openweather serves them no more"
 
 
-def test_what_serves_the_running_hour_alone_is_not_asked_for_with_past_hours(file: Path) -> None:
+def test_what_serves_the_running_hour_alone_is_not_asked_for_with_past_hours(bronze: Store) -> None:
     free = simulated("free")
     start = hours_ago(3).first
-    land(file, hours_ago(3, 3))
-    run = plan(find(file, api=free, start_hour=start), api=free).run
+    land(bronze, hours_ago(3, 3))
+    run = plan(find(bronze, api=free, start_hour=start), api=free).run
     assert run == HealingRun(THIS_HOUR, tuple(DATASETS.values()), ()), "first what will be lost in an hour"
-    land(file, THIS_HOUR)
-    run = plan(find(file, api=free, start_hour=start), api=free).run
+    land(bronze, THIS_HOUR)
+    run = plan(find(bronze, api=free, start_hour=start), api=free).run
     assert run is not None
     assert (run.datasets, run.hours) == ((AIR_QUALITY,), hours_ago(2, 1)), "hour 3 is there"
 
@@ -238,7 +232,7 @@ def test_a_try_of_other_hours_places_or_datasets_does_not_count() -> None:
     assert plan(holes, others).run is not None
 
 
-def test_a_hole_is_given_up_with_a_problem_that_ends_when_it_is_filled(full: Path) -> None:
+def test_a_hole_is_given_up_with_a_problem_that_ends_when_it_is_filled(full: Store) -> None:
     place = PLACES[0].id
     forget(full, OBSERVATIONS, hours_ago(21, 20), place)
     tries = [tried(hours_ago(30), timedelta(days=2), succeeded=n > 0) for n in range(MAX_TRIES)]
@@ -324,15 +318,15 @@ def test_the_running_hour_does_not_wait_for_what_a_place_gave_up() -> None:
 
 
 @pytest.mark.no_cover
-def test_the_cost_of_planning_grows_no_faster_than_the_places(file: Path) -> None:
-    land(file, THIS_HOUR)
+def test_the_cost_of_planning_grows_no_faster_than_the_places(bronze: Store) -> None:
+    land(bronze, THIS_HOUR)
 
     def cost(count: int) -> float:
         places = [PLACES[0].model_copy(update={"id": f"p{n}"}) for n in range(count)]
-        with open_warehouse(file) as store:
+        with bronze.open() as warehouse:
             began = process_time()
             api = simulated()
-            holes = find_holes(store, api, DATASETS.values(), places, NOW, start_hour=START)
+            holes = find_holes(warehouse, api, DATASETS.values(), places, NOW, start_hour=START)
             tries = [tried(hours_ago(72), timedelta(hours=20))] * 2
             run = plan_healing(holes, api, DATASETS.values(), places, tries, NOW).run
             took = process_time() - began

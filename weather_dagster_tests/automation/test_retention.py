@@ -16,7 +16,6 @@ from weather_dagster.automation.retention import RetentionConfig, prune_files, p
 from weather_dagster.hours import HOUR
 from weather_dagster.partitions import hourly_grid, partition_key
 from weather_dagster.resources import DuckDBWarehouseResource
-from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.warehouse.test_duckdb import DAY, PLACES, land, observation, rejection
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -127,19 +126,18 @@ def test_pruning_again_finds_nothing_more_and_a_later_run_replaces_what_was_kept
     assert instance.get_run_by_id(kept) is None
 
 
-def test_versions_that_newer_ones_replaced_go_by_age_and_the_quarantine_stays(tmp_path):
-    with open_warehouse(tmp_path / "w.duckdb") as store:
-        for value in (10.0, 11.0, 12.0):
-            land(store, [observation(DAY.first, value, place=PLACES[0].id)], rejections=(rejection(),))
-        land(store, [observation(DAY.first, 1.0, place=PLACES[1].id)])
-        cutoff = datetime.now(UTC) + HOUR
-        assert prune_versions(store, START - timedelta(days=900), dry_run=False) == 0
-        assert prune_versions(store, cutoff, dry_run=True) == 2
-        assert prune_versions(store, cutoff, dry_run=False) == 2
-        rows = store.query("select location_id, temperature_c, load_id from bronze.observations order by load_id")
-        assert [row[1] for row in rows] == [12.0, 1.0]
-        assert land(store, [observation(DAY.first, 12.0, place=PLACES[0].id)]).rows_added == 0
-        assert store.query("select count(*) from bronze.quarantine") == [(1,)]
+def test_versions_that_newer_ones_replaced_go_by_age_and_the_quarantine_stays(opened):
+    for value in (10.0, 11.0, 12.0):
+        land(opened, [observation(DAY.first, value, place=PLACES[0].id)], rejections=(rejection(),))
+    land(opened, [observation(DAY.first, 1.0, place=PLACES[1].id)])
+    cutoff = datetime.now(UTC) + HOUR
+    assert prune_versions(opened, START - timedelta(days=900), dry_run=False) == 0
+    assert prune_versions(opened, cutoff, dry_run=True) == 2
+    assert prune_versions(opened, cutoff, dry_run=False) == 2
+    rows = opened.query("select location_id, temperature_c, load_id from bronze.observations order by load_id")
+    assert [row[1] for row in rows] == [12.0, 1.0]
+    assert land(opened, [observation(DAY.first, 12.0, place=PLACES[0].id)]).rows_added == 0
+    assert opened.query("select count(*) from bronze.quarantine") == [(1,)]
 
 
 def test_files_go_by_the_time_they_were_last_touched(tmp_path):

@@ -1,8 +1,7 @@
-"""Anomaly checks on a real DuckDB file: what is unusual is told with numbers, what is ordinary is not."""
+"""Anomaly checks on a real store of each engine: what is unusual is told with numbers, what is ordinary is not."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,8 @@ from weather_dagster.datasets import FORECASTS, OBSERVATIONS, payload_hash
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.quantities import PRESSURE, TEMPERATURE, WIND_SPEED, Quantity
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.warehouse.base import Warehouse
+from weather_dagster_tests.postgres import ENGINES, bronze_store
 from weather_dagster_tests.records import to_arrow
 from weather_dagster_tests.warehouse.test_duckdb import PLACES, START
 
@@ -33,9 +33,8 @@ TODAY = START + 14 * DAY
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[DuckDBWarehouse]:
-    with open_warehouse(tmp_path / "w.duckdb") as warehouse:
-        yield warehouse
+def store(opened: Warehouse) -> Warehouse:
+    return opened
 
 
 def at(hour: datetime) -> HourRange:
@@ -51,7 +50,7 @@ def records(outcome: Outcome, table: str) -> list[dict[str, Any]]:
 
 
 def deliver(
-    store: DuckDBWarehouse,
+    store: Warehouse,
     issued: datetime,
     steps: int,
     *,
@@ -72,12 +71,12 @@ def deliver(
     )  # fmt: skip
 
 
-def deliver_days(store: DuckDBWarehouse, days: int, steps: int = 40, **how: Any) -> None:
+def deliver_days(store: Warehouse, days: int, steps: int = 40, **how: Any) -> None:
     for back in range(1, days + 1):
         deliver(store, TODAY - back * DAY, steps, **how)
 
 
-def test_a_shortened_forecast_is_told_with_its_usual_number_of_rows(store: DuckDBWarehouse) -> None:
+def test_a_shortened_forecast_is_told_with_its_usual_number_of_rows(store: Warehouse) -> None:
     deliver_days(store, 14)
     deliver(store, TODAY, 16)
     outcome = usual_row_counts(store, FORECASTS, PLACES, at(TODAY))
@@ -95,22 +94,20 @@ def test_a_shortened_forecast_is_told_with_its_usual_number_of_rows(store: DuckD
 
 
 @pytest.mark.parametrize(("steps", "passed"), [(36, True), (35, False), (44, True), (45, False)])
-def test_a_tenth_more_or_less_than_usual_is_usual(store: DuckDBWarehouse, steps: int, passed: bool) -> None:
+def test_a_tenth_more_or_less_than_usual_is_usual(store: Warehouse, steps: int, passed: bool) -> None:
     deliver_days(store, 14)
     deliver(store, TODAY, steps)
     assert usual_row_counts(store, FORECASTS, PLACES, at(TODAY)).passed is passed
 
 
 @pytest.mark.parametrize(("missing", "passed"), [(1, True), (2, False)])
-def test_a_single_row_that_is_missing_is_left_to_completeness(
-    store: DuckDBWarehouse, missing: int, passed: bool
-) -> None:
+def test_a_single_row_that_is_missing_is_left_to_completeness(store: Warehouse, missing: int, passed: bool) -> None:
     deliver_days(store, 14, steps=1, places=IDS[:3])
     deliver(store, TODAY, 1, places=IDS[missing:3])
     assert usual_row_counts(store, FORECASTS, PLACES, at(TODAY)).passed is passed
 
 
-def test_what_always_varied_may_vary(store: DuckDBWarehouse) -> None:
+def test_what_always_varied_may_vary(store: Warehouse) -> None:
     for back in range(1, 15):
         deliver(store, TODAY - back * DAY, 30 if back % 2 else 50)
     deliver(store, TODAY, 20)
@@ -121,7 +118,7 @@ def test_what_always_varied_may_vary(store: DuckDBWarehouse) -> None:
 
 
 @pytest.mark.parametrize(("days", "compared"), [(6, 0), (7, 1)])
-def test_less_than_a_week_of_history_says_nothing(store: DuckDBWarehouse, days: int, compared: int) -> None:
+def test_less_than_a_week_of_history_says_nothing(store: Warehouse, days: int, compared: int) -> None:
     deliver_days(store, days)
     deliver(store, TODAY, 10)
     outcome = usual_row_counts(store, FORECASTS, PLACES, at(TODAY))
@@ -129,7 +126,7 @@ def test_less_than_a_week_of_history_says_nothing(store: DuckDBWarehouse, days: 
     assert outcome.passed is (compared == 0)
 
 
-def test_older_days_and_other_hours_of_the_day_are_no_history(store: DuckDBWarehouse) -> None:
+def test_older_days_and_other_hours_of_the_day_are_no_history(store: Warehouse) -> None:
     for back in range(1, 15):
         deliver(store, TODAY - back * DAY + HOUR, 40)
         deliver(store, TODAY - (back + 14) * DAY, 40)
@@ -137,27 +134,27 @@ def test_older_days_and_other_hours_of_the_day_are_no_history(store: DuckDBWareh
     assert usual_row_counts(store, FORECASTS, PLACES, at(TODAY)).metadata["compared"] == 0
 
 
-def test_another_endpoint_has_a_usual_number_of_its_own(store: DuckDBWarehouse) -> None:
+def test_another_endpoint_has_a_usual_number_of_its_own(store: Warehouse) -> None:
     deliver_days(store, 14)
     deliver(store, TODAY, 5, endpoint="previous-runs-api/v1/forecast")
     assert usual_row_counts(store, FORECASTS, PLACES, at(TODAY)).metadata["compared"] == 0
 
 
-def test_a_place_that_is_new_or_no_longer_watched_changes_nothing(store: DuckDBWarehouse) -> None:
+def test_a_place_that_is_new_or_no_longer_watched_changes_nothing(store: Warehouse) -> None:
     deliver_days(store, 14, places=IDS[:5])
     deliver(store, TODAY, 40, places=IDS[1:])
     outcome = usual_row_counts(store, FORECASTS, PLACES[1:], at(TODAY))
     assert (outcome.passed, outcome.metadata["compared"]) == (True, 1)
 
 
-def test_a_version_more_is_not_a_row_more(store: DuckDBWarehouse) -> None:
+def test_a_version_more_is_not_a_row_more(store: Warehouse) -> None:
     deliver_days(store, 14)
     for temperature in (5.0, 6.0, 7.0):
         deliver(store, TODAY, 40, temperature=temperature)
     assert usual_row_counts(store, FORECASTS, PLACES, at(TODAY)).passed
 
 
-def test_every_hour_of_a_range_is_compared_with_its_own_days(store: DuckDBWarehouse) -> None:
+def test_every_hour_of_a_range_is_compared_with_its_own_days(store: Warehouse) -> None:
     for hour in (TODAY, TODAY + HOUR):
         for back in range(15):
             deliver(store, hour - back * DAY, 40 if back else 10)
@@ -169,7 +166,7 @@ def test_every_hour_of_a_range_is_compared_with_its_own_days(store: DuckDBWareho
 # Two opinions
 
 
-def tell(store: DuckDBWarehouse, provider: str, values: dict[Quantity, float], **how: Any) -> None:
+def tell(store: Warehouse, provider: str, values: dict[Quantity, float], **how: Any) -> None:
     place, hour = how.get("place", "lyon"), how.get("hour", START)
     observed = int((how.get("observed_at") or hour).timestamp())
     measures = [values.get(q) for q in OBSERVATIONS.quantities]
@@ -183,9 +180,7 @@ def tell(store: DuckDBWarehouse, provider: str, values: dict[Quantity, float], *
 
 
 @pytest.mark.parametrize("quantity", [TEMPERATURE, PRESSURE, WIND_SPEED], ids=lambda q: q.name)
-def test_providers_that_differ_by_more_than_the_declared_limit_are_told(
-    store: DuckDBWarehouse, quantity: Quantity
-) -> None:
+def test_providers_that_differ_by_more_than_the_declared_limit_are_told(store: Warehouse, quantity: Quantity) -> None:
     value, most = {TEMPERATURE: 12.0, PRESSURE: 1000.0, WIND_SPEED: 3.0}[quantity], quantity.max_disagreement
     assert most is not None
     tell(store, "openweather", {quantity: value})
@@ -205,7 +200,7 @@ def test_providers_that_differ_by_more_than_the_declared_limit_are_told(
     ]
 
 
-def test_versions_and_farther_readings_of_one_provider_are_no_disagreement(store: DuckDBWarehouse) -> None:
+def test_versions_and_farther_readings_of_one_provider_are_no_disagreement(store: Warehouse) -> None:
     tell(store, "openweather", {TEMPERATURE: 40.0})
     tell(store, "openweather", {TEMPERATURE: 10.0})
     tell(store, "openweather", {TEMPERATURE: 40.0}, observed_at=START + HOUR / 2)
@@ -214,7 +209,7 @@ def test_versions_and_farther_readings_of_one_provider_are_no_disagreement(store
     assert providers_agree(store, OBSERVATIONS, PLACES, at(START)).passed
 
 
-def test_providers_of_other_places_or_hours_are_not_compared(store: DuckDBWarehouse) -> None:
+def test_providers_of_other_places_or_hours_are_not_compared(store: Warehouse) -> None:
     tell(store, "openweather", {TEMPERATURE: 40.0})
     tell(store, "open_meteo", {TEMPERATURE: 10.0}, place="quito")
     tell(store, "open_meteo", {TEMPERATURE: 10.0}, hour=START + HOUR)
@@ -228,27 +223,27 @@ Hour = tuple[float | None, float | None]
 """Temperature and pressure."""
 
 
-@pytest.fixture(scope="module")
-def silver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBWarehouse]:
+@pytest.fixture(scope="module", params=ENGINES)
+def silver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     """A warehouse with the columns of silver.observations that series are judged by, without rows."""
-    with open_warehouse(tmp_path_factory.mktemp("silver") / "w.duckdb") as warehouse:
-        measures = ", ".join(f"{q.name} double" for q in OBSERVATIONS.quantities)
-        warehouse.connection.execute(
+    with bronze_store(request, tmp_path_factory.mktemp("silver")) as store, store.open() as warehouse:
+        measures = ", ".join(f"{q.name} double precision" for q in OBSERVATIONS.quantities)
+        warehouse.script(
             "create schema silver; create table silver.observations"
             f"(location_id varchar, valid_hour_utc timestamptz, provider varchar, {measures})"
         )
         yield warehouse
 
 
-def series(store: DuckDBWarehouse, hours: Sequence[Hour | None], *, place: str = "lyon") -> HourRange:
+def series(store: Warehouse, hours: Sequence[Hour | None], *, place: str = "lyon") -> HourRange:
     """One hour after the other from START on, None for a gap; nothing else is in silver. The last hour."""
-    store.connection.execute("delete from silver.observations")
+    store.execute("delete from silver.observations")
     for i, hour in enumerate(hours):
         if hour is not None:
-            store.connection.execute(
-                "insert into silver.observations by name select ? as location_id, ?::timestamptz as valid_hour_utc,"
-                " 'simulator' as provider, ? as temperature_c, ? as pressure_hpa",
-                [place, START + i * HOUR, *hour],
+            store.execute(
+                "insert into silver.observations (location_id, valid_hour_utc, provider, temperature_c, pressure_hpa) "
+                "values ($place, $hour, 'simulator', $temperature, $pressure)",
+                {"place": place, "hour": START + i * HOUR, "temperature": hour[0], "pressure": hour[1]},
             )
     return at(START + (len(hours) - 1) * HOUR)
 
@@ -261,7 +256,7 @@ def frozen(count: int) -> list[Hour | None]:
     return [(4.0, 1000.0)] * count
 
 
-def test_temperature_and_pressure_that_stand_still_together_are_told(silver: DuckDBWarehouse) -> None:
+def test_temperature_and_pressure_that_stand_still_together_are_told(silver: Warehouse) -> None:
     most = MAX_CONSTANT_TOGETHER_HOURS
     assert values_move(silver, series(silver, moving(3) + frozen(most))).passed
     outcome = values_move(silver, series(silver, moving(3) + frozen(most + 1)))
@@ -278,7 +273,7 @@ def test_temperature_and_pressure_that_stand_still_together_are_told(silver: Duc
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_one_value_alone_may_stand_still_for_most_of_a_day(silver: DuckDBWarehouse, which: int) -> None:
+def test_one_value_alone_may_stand_still_for_most_of_a_day(silver: Warehouse, which: int) -> None:
     def hours(count: int) -> list[Hour | None]:
         return [(4.0, 1000.0 + i) if which == 0 else (4.0 + i, 1000.0) for i in range(count)]
 
@@ -290,19 +285,19 @@ def test_one_value_alone_may_stand_still_for_most_of_a_day(silver: DuckDBWarehou
 
 @pytest.mark.parametrize("check", [values_move, changes_are_gradual])
 def test_without_silver_the_way_to_it_is_told(
-    store: DuckDBWarehouse, check: Callable[[DuckDBWarehouse, HourRange], Outcome]
+    store: Warehouse, check: Callable[[Warehouse, HourRange], Outcome]
 ) -> None:
     with pytest.raises(WarehouseError, match=r"no silver\.observations to check yet; run the job hourly_weather"):
         check(store, at(START))
 
 
-def test_a_gap_or_a_missing_value_ends_a_standstill(silver: DuckDBWarehouse) -> None:
+def test_a_gap_or_a_missing_value_ends_a_standstill(silver: Warehouse) -> None:
     assert values_move(silver, series(silver, [*frozen(4), None, *frozen(4)])).passed
     assert values_move(silver, series(silver, [*frozen(4), (None, 1000.0), *frozen(4)])).passed
     assert values_move(silver, series(silver, [(None, None)] * 30)).passed
 
 
-def test_a_standstill_that_was_over_before_the_hours_of_the_run_is_told_no_more(silver: DuckDBWarehouse) -> None:
+def test_a_standstill_that_was_over_before_the_hours_of_the_run_is_told_no_more(silver: Warehouse) -> None:
     last = series(silver, frozen(9) + moving(2))
     assert values_move(silver, last).passed
     assert not values_move(silver, HourRange(START, last.last)).passed
@@ -314,7 +309,7 @@ def test_a_standstill_that_was_over_before_the_hours_of_the_run_is_told_no_more(
     st.lists(st.tuples(st.sampled_from([4.0, 5.0, None]), st.sampled_from([1000.0, 1001.0])), min_size=1, max_size=40)
 )
 @settings(max_examples=30, deadline=None)
-def test_standstills_are_those_of_a_plain_count(silver: DuckDBWarehouse, hours: list[Hour]) -> None:
+def test_standstills_are_those_of_a_plain_count(silver: Warehouse, hours: list[Hour]) -> None:
     last = series(silver, hours)
     expected = set()
     for name, key, most in (
@@ -338,7 +333,7 @@ def test_standstills_are_those_of_a_plain_count(silver: DuckDBWarehouse, hours: 
 )
 @pytest.mark.parametrize("sign", [1, -1], ids=["rise", "fall"])
 def test_a_change_beyond_the_declared_rate_is_told_with_both_values(
-    silver: DuckDBWarehouse, quantity: Quantity, start: float, sign: int
+    silver: Warehouse, quantity: Quantity, start: float, sign: int
 ) -> None:
     assert quantity.max_hourly_change is not None
 
@@ -358,16 +353,16 @@ def test_a_change_beyond_the_declared_rate_is_told_with_both_values(
     }
 
 
-def test_a_change_over_a_gap_or_from_one_provider_to_another_is_no_jump(silver: DuckDBWarehouse) -> None:
+def test_a_change_over_a_gap_or_from_one_provider_to_another_is_no_jump(silver: Warehouse) -> None:
     assert changes_are_gradual(silver, series(silver, [(0.0, None), None, (30.0, None)])).passed
     assert changes_are_gradual(silver, series(silver, [(0.0, None), (None, None), (30.0, None)])).passed
     last = series(silver, [(0.0, None), (30.0, None)])
     assert not changes_are_gradual(silver, last).passed
-    silver.connection.execute("update silver.observations set provider = 'other' where temperature_c = 30")
+    silver.execute("update silver.observations set provider = 'other' where temperature_c = 30")
     assert changes_are_gradual(silver, last).passed
 
 
-def test_a_jump_is_told_by_the_run_of_its_hour_alone(silver: DuckDBWarehouse) -> None:
+def test_a_jump_is_told_by_the_run_of_its_hour_alone(silver: Warehouse) -> None:
     last = series(silver, [(0.0, None), (30.0, None), (30.5, None)])
     assert changes_are_gradual(silver, last).passed
     assert not changes_are_gradual(silver, at(START + HOUR)).passed

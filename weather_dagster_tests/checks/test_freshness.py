@@ -1,7 +1,7 @@
-"""The two clocks of freshness on a real DuckDB file: what keeps them going, what cannot set them, who is late."""
+"""The two clocks of freshness on a store of each engine: what keeps them going, what cannot set them, who is late."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from weather_dagster.locations import Location
 from weather_dagster.settings import Settings
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
-from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
+from weather_dagster.warehouse.base import Warehouse
+from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.providers import build_providers
 from weather_dagster_tests.conftest import KEY
@@ -32,13 +33,12 @@ ERROR, WARN = AssetCheckSeverity.ERROR, AssetCheckSeverity.WARN
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[DuckDBWarehouse]:
-    with open_warehouse(tmp_path / "w.duckdb") as warehouse:
-        yield warehouse
+def store(opened: Warehouse) -> Warehouse:
+    return opened
 
 
 def land(
-    store: DuckDBWarehouse,
+    store: Warehouse,
     hour: datetime,
     at: datetime,
     *,
@@ -55,7 +55,7 @@ def land(
     )  # fmt: skip
 
 
-def land_forecast(store: DuckDBWarehouse, issued: datetime, at: datetime, lead: timedelta = 24 * HOUR) -> None:
+def land_forecast(store: Warehouse, issued: datetime, at: datetime, lead: timedelta = 24 * HOUR) -> None:
     values = [5.0, *[None] * (len(FORECASTS.quantities) - 1)]
     valid = int((issued + lead).timestamp())
     rows = [
@@ -79,7 +79,7 @@ def land_forecast(store: DuckDBWarehouse, issued: datetime, at: datetime, lead: 
     ],
 )
 def test_fetching_warns_beyond_two_and_a_half_hours_and_is_an_error_beyond_six(
-    store: DuckDBWarehouse, age: timedelta, passed: bool, severity: AssetCheckSeverity
+    store: Warehouse, age: timedelta, passed: bool, severity: AssetCheckSeverity
 ) -> None:
     land(store, START, NOW)
     outcome = fetched_recently(store, OBSERVATIONS, TWO, NOW + age)
@@ -96,14 +96,14 @@ def test_fetching_warns_beyond_two_and_a_half_hours_and_is_an_error_beyond_six(
     ],
 )
 def test_weather_warns_beyond_three_hours_and_is_an_error_beyond_six(
-    store: DuckDBWarehouse, age: timedelta, passed: bool, severity: AssetCheckSeverity
+    store: Warehouse, age: timedelta, passed: bool, severity: AssetCheckSeverity
 ) -> None:
     land(store, START, NOW)
     outcome = weather_recently(store, OBSERVATIONS, TWO, START + age)
     assert (outcome.passed, outcome.severity) == (passed, severity)
 
 
-def test_a_late_place_is_named_with_hour_age_and_limit_and_the_others_are_not(store: DuckDBWarehouse) -> None:
+def test_a_late_place_is_named_with_hour_age_and_limit_and_the_others_are_not(store: Warehouse) -> None:
     land(store, START, NOW)
     land(store, START + 7 * HOUR, NOW + 7 * HOUR, places=[NEW_YORK], told=TWO)
     outcome = fetched_recently(store, OBSERVATIONS, TWO, NOW + 7 * HOUR)
@@ -113,7 +113,7 @@ def test_a_late_place_is_named_with_hour_age_and_limit_and_the_others_are_not(st
     assert row.data == {"place": "lyon", "hour": "2026-03-01T00:05", "value": "7 h old", "limit": "6 h"}
 
 
-def test_a_backfill_of_old_hours_keeps_no_clock_going(store: DuckDBWarehouse) -> None:
+def test_a_backfill_of_old_hours_keeps_no_clock_going(store: Warehouse) -> None:
     land(store, START, NOW)
     now = NOW + 10 * HOUR
     land(store, START + HOUR, now)
@@ -126,13 +126,13 @@ def test_a_backfill_of_old_hours_keeps_no_clock_going(store: DuckDBWarehouse) ->
 
 @pytest.mark.parametrize(("delay", "passed"), [(2 * HOUR, True), (2 * HOUR + timedelta(seconds=1), False)])
 def test_a_row_counts_as_fetched_in_time_within_two_hours_of_its_hour(
-    store: DuckDBWarehouse, delay: timedelta, passed: bool
+    store: Warehouse, delay: timedelta, passed: bool
 ) -> None:
     land(store, START, START + delay)
     assert fetched_recently(store, OBSERVATIONS, TWO, START + delay).passed is passed
 
 
-def test_a_row_of_an_hour_to_come_keeps_no_clock_going(store: DuckDBWarehouse) -> None:
+def test_a_row_of_an_hour_to_come_keeps_no_clock_going(store: Warehouse) -> None:
     land(store, START, NOW)
     now = NOW + 10 * HOUR
     land(store, floor_hour(now) + HOUR, now)
@@ -140,7 +140,7 @@ def test_a_row_of_an_hour_to_come_keeps_no_clock_going(store: DuckDBWarehouse) -
         assert check(store, OBSERVATIONS, TWO, now).metadata["late"] == 2, check.__name__
 
 
-def test_a_row_from_the_future_of_the_clock_keeps_none_going(store: DuckDBWarehouse) -> None:
+def test_a_row_from_the_future_of_the_clock_keeps_none_going(store: Warehouse) -> None:
     land(store, START, NOW)
     land(store, START + 8 * HOUR, NOW + 8 * HOUR)
     now = NOW + 7 * HOUR
@@ -148,7 +148,7 @@ def test_a_row_from_the_future_of_the_clock_keeps_none_going(store: DuckDBWareho
     assert weather_recently(store, OBSERVATIONS, TWO, now).metadata["oldest_hours"] == pytest.approx(7 + 5 / 60)
 
 
-def test_an_hour_without_its_main_value_is_fetched_but_tells_no_weather(store: DuckDBWarehouse) -> None:
+def test_an_hour_without_its_main_value_is_fetched_but_tells_no_weather(store: Warehouse) -> None:
     land(store, START, NOW)
     now = NOW + 7 * HOUR
     land(store, START + 7 * HOUR, now, temperature=None)
@@ -156,14 +156,14 @@ def test_an_hour_without_its_main_value_is_fetched_but_tells_no_weather(store: D
     assert weather_recently(store, OBSERVATIONS, TWO, now).severity == ERROR
 
 
-def test_one_reading_that_counts_for_two_hours_is_as_old_as_itself(store: DuckDBWarehouse) -> None:
+def test_one_reading_that_counts_for_two_hours_is_as_old_as_itself(store: Warehouse) -> None:
     reading = START - 20 * MINUTE
     for hour in (START - HOUR, START):
         land(store, hour, hour + 5 * MINUTE, observed_at=reading)
     assert not weather_recently(store, OBSERVATIONS, TWO, reading + 3 * HOUR + MINUTE).passed
 
 
-def test_a_forecast_goes_by_the_hour_of_its_issue_however_far_it_looks(store: DuckDBWarehouse) -> None:
+def test_a_forecast_goes_by_the_hour_of_its_issue_however_far_it_looks(store: Warehouse) -> None:
     land_forecast(store, START, NOW)
     assert set(FRESHNESS[FORECASTS.name]) == {"fetched_recently"}
     assert fetched_recently(store, FORECASTS, TWO, NOW + 2 * HOUR).passed
@@ -172,7 +172,7 @@ def test_a_forecast_goes_by_the_hour_of_its_issue_however_far_it_looks(store: Du
     assert not fetched_recently(store, FORECASTS, TWO, NOW + 7 * HOUR).passed, "an old vintage that came late"
 
 
-def test_a_place_that_runs_know_and_that_never_had_a_row_fails_by_name(store: DuckDBWarehouse) -> None:
+def test_a_place_that_runs_know_and_that_never_had_a_row_fails_by_name(store: Warehouse) -> None:
     land(store, START, NOW, places=[LYON], told=TWO)
     now = NOW + 3 * HOUR
     land(store, START + 2 * HOUR, now, places=[LYON], told=TWO)
@@ -185,7 +185,7 @@ def test_a_place_that_runs_know_and_that_never_had_a_row_fails_by_name(store: Du
 
 @pytest.mark.parametrize(("wait", "passed"), [(2.5 * HOUR, True), (2.5 * HOUR + timedelta(seconds=1), False)])
 def test_a_place_added_just_now_has_grace_until_runs_have_known_it_for_two_and_a_half_hours(
-    store: DuckDBWarehouse, wait: timedelta, passed: bool
+    store: Warehouse, wait: timedelta, passed: bool
 ) -> None:
     land(store, START, NOW, places=[LYON])
     outcome = fetched_recently(store, OBSERVATIONS, TWO, NOW)
@@ -196,20 +196,20 @@ def test_a_place_added_just_now_has_grace_until_runs_have_known_it_for_two_and_a
     assert fetched_recently(store, OBSERVATIONS, TWO, NOW + HOUR + wait).passed is passed
 
 
-def test_a_place_whose_last_row_is_long_ago_is_late_and_not_new(store: DuckDBWarehouse) -> None:
+def test_a_place_whose_last_row_is_long_ago_is_late_and_not_new(store: Warehouse) -> None:
     land(store, START, NOW)
     outcome = weather_recently(store, OBSERVATIONS, TWO, NOW + 100 * 24 * HOUR)
     assert outcome.severity == ERROR
     assert outcome.metadata["late"] == 2
 
 
-def test_a_place_that_left_the_file_is_watched_no_more(store: DuckDBWarehouse) -> None:
+def test_a_place_that_left_the_file_is_watched_no_more(store: Warehouse) -> None:
     land(store, START, NOW)
     land(store, START + 7 * HOUR, NOW + 7 * HOUR, places=[LYON])
     assert fetched_recently(store, OBSERVATIONS, [LYON], NOW + 7 * HOUR).passed
 
 
-def test_a_dataset_that_nobody_offers_passes_and_says_so(store: DuckDBWarehouse) -> None:
+def test_a_dataset_that_nobody_offers_passes_and_says_so(store: Warehouse) -> None:
     for dataset in DATASETS.values():
         for check in FRESHNESS[dataset.name].values():
             outcome = check(store, dataset, (), NOW)
@@ -217,7 +217,7 @@ def test_a_dataset_that_nobody_offers_passes_and_says_so(store: DuckDBWarehouse)
             assert outcome.description == "no provider offers this dataset"
 
 
-def test_an_empty_store_has_no_place_that_is_late(store: DuckDBWarehouse) -> None:
+def test_an_empty_store_has_no_place_that_is_late(store: Warehouse) -> None:
     outcome = fetched_recently(store, AIR_QUALITY, TWO, NOW)
     assert outcome.passed
     assert "without a first run yet: lyon, new_york" in outcome.description

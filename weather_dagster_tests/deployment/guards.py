@@ -368,11 +368,7 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
                 ]
             services[name_of(thing)] = {value for port in thing["spec"]["ports"] for value in port.values()}
         elif thing["kind"] == "Cluster":
-            added = [
-                entry["serviceTemplate"]["metadata"]["name"]
-                for entry in thing["spec"]["managed"]["services"]["additional"]
-            ]
-            services |= {name: {5432} for name in (*added, *(f"{name_of(thing)}-{role}" for role in ("rw", "ro", "r")))}
+            services |= {f"{name_of(thing)}-{role}": {5432} for role in ("rw", "ro", "r")}
         elif thing["kind"] == "PodDisruptionBudget":
             wanted = thing["spec"]["selector"]["matchLabels"].items()
             # A base shared by all stacks has one for the read-only server that kind does without.

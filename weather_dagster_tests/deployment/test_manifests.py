@@ -254,7 +254,7 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "--upstream=http://webserver:3000",
         "no such",
     ),
-    ("services", "Cluster weather-postgres", "spec/managed/services/additional", [], "postgresqlHost"),
+    ("services", "Cluster weather-postgres", "metadata/name", "postgres", "postgresqlHost"),
     ("services", "Ingress weather", "spec/rules/0/http/paths/0/backend/service/name", "weather", "no Service weather"),
     ("services", "Ingress weather", "spec/rules/0/http/paths/0/backend/service/port/name", "web", "no Service"),
     (
