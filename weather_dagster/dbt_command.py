@@ -19,7 +19,7 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"Core:\n  - installed: {version('dbt-core')}\n")
         return
-    from weather_dagster.environments import environment_of
+    from weather_dagster.environments import dbt_turn, environment_of
     from weather_dagster.errors import WeatherError
     from weather_dagster.settings import Settings
 
@@ -39,7 +39,7 @@ def main() -> None:
                     # Under Dagster the asset has done so already.
                     with store.open():
                         pass
-                stack.enter_context(store.dbt_turn())
+                stack.enter_context(dbt_turn(settings))
         except WeatherError as error:
             sys.exit(f"weather-dbt: {error}")
         from dbt.cli.main import cli

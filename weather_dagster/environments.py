@@ -6,14 +6,18 @@ Nothing heavy is imported before an entry is used: `weather ingest` runs without
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import EnvironmentName, Settings
 from weather_dagster.warehouse.base import Store
+
+if TYPE_CHECKING:
+    from weather_dagster.warehouse.postgres import PostgresStore
 
 STORAGE_URL = "WEATHER_DAGSTER_STORAGE_URL"
 
@@ -48,7 +52,12 @@ def _duckdb_resource(settings: Settings) -> Any:
     return DuckDBWarehouseResource(database=str(settings.duckdb_path))
 
 
-def _postgres_store(settings: Settings) -> Store:
+def postgres_of(settings: Settings) -> "PostgresStore":
+    """The database of WEATHER_POSTGRES_URL, whatever WEATHER_ENV is.
+
+    Raises:
+        ConfigurationError: it is not set, or the packages for it are not installed.
+    """
     try:
         from weather_dagster.warehouse.postgres import PostgresStore
     except ImportError as error:
@@ -56,10 +65,18 @@ def _postgres_store(settings: Settings) -> Store:
     return PostgresStore(require_postgres_url(settings))
 
 
-def _postgres_resource(settings: Settings) -> Any:
-    from weather_dagster.resources import PostgresWarehouseResource
+def _databricks_store(settings: Settings) -> Store:
+    try:
+        from weather_dagster.warehouse.databricks import DatabricksStore
+    except ImportError as error:
+        raise ConfigurationError(f"{error}; `pip install -e '.[cluster,databricks]'` brings what it needs") from None
+    return DatabricksStore.of(settings)
 
-    return PostgresWarehouseResource()
+
+def _shared_resource(settings: Settings) -> Any:
+    from weather_dagster.resources import SharedWarehouseResource
+
+    return SharedWarehouseResource()
 
 
 SHARED_INSTANCE = {
@@ -70,7 +87,8 @@ SHARED_INSTANCE = {
 
 ENVIRONMENTS: dict[EnvironmentName, Environment] = {
     EnvironmentName.LOCAL: Environment(_duckdb_store, _duckdb_resource, "duckdb"),
-    EnvironmentName.CLUSTER: Environment(_postgres_store, _postgres_resource, "postgres", SHARED_INSTANCE),
+    EnvironmentName.CLUSTER: Environment(postgres_of, _shared_resource, "postgres", SHARED_INSTANCE),
+    EnvironmentName.DATABRICKS: Environment(_databricks_store, _shared_resource, "databricks", SHARED_INSTANCE),
 }
 
 
@@ -86,6 +104,14 @@ def store_of(settings: Settings) -> Store:
         ConfigurationError: a setting that it needs is missing.
     """
     return environment_of(settings).store(settings)
+
+
+def dbt_turn(settings: Settings) -> AbstractContextManager[None]:
+    """Wait until no other dbt refines the store: two at once would take on the same loads, and double their rows.
+
+    A DuckDB file needs no turns: dbt holds it as long as it works.
+    """
+    return postgres_of(settings).dbt_turn() if environment_of(settings).is_shared else nullcontext()
 
 
 def require_postgres_url(settings: Settings) -> SecretStr:

@@ -40,6 +40,7 @@ class EnvironmentName(StrEnum):
 
     LOCAL = "local"
     CLUSTER = "cluster"
+    DATABRICKS = "databricks"
 
 
 class LogFormat(StrEnum):
@@ -73,6 +74,12 @@ class Settings(BaseSettings):
     weather_duckdb_path: Path | None = None
     weather_postgres_url: SecretStr | None = None
     weather_dagster_storage_url: SecretStr | None = None
+    databricks_host: str | None = None
+    databricks_http_path: str | None = None
+    databricks_catalog: str = "weather"
+    databricks_token: SecretStr | None = None
+    databricks_client_id: str | None = None
+    databricks_client_secret: SecretStr | None = None
     weather_start_hour: Annotated[datetime | None, NoDecode] = None
     weather_log_format: LogFormat = LogFormat.TEXT
     weather_alert_urls: SecretStr | None = None

@@ -20,6 +20,11 @@ from starlette.types import ASGIApp
 
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Faults
+from weather_dagster_tests.databricks.fixtures import (  # noqa: F401 - fixtures
+    databricks,
+    databricks_server,
+    databricks_store,
+)
 from weather_dagster_tests.ports import free_port as free_port
 from weather_dagster_tests.postgres import (  # noqa: F401 - fixtures
     bronze,

@@ -1,6 +1,7 @@
 """WEATHER_ENV=cluster on a real Postgres: the same commands, with the warehouse and Dagster's records there."""
 
 import secrets
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,13 +9,15 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 from weather_dagster.automation.sensors import HEALING_TAG
 from weather_dagster.environments import tell_dagster
 from weather_dagster.hours import floor_hour, format_hour, utc_now
 from weather_dagster.settings import Settings
+from weather_dagster.warehouse.postgres import PostgresStore
 from weather_dagster_tests.automation.test_downtime import weather_dev
-from weather_dagster_tests.conftest import Weather, without_settings
+from weather_dagster_tests.conftest import BIN, Weather, without_settings
 from weather_dagster_tests.postgres import fresh_database, with_parts
 from weather_dagster_tests.test_dagster_dev import wait_for
 
@@ -110,6 +113,19 @@ def test_daemon_and_sensors_fill_what_is_missing(settings: dict[str, str]) -> No
     for sensor in ("alerts", "heal_missing_hours", "refresh_waiting_loads"):
         assert any(tick.is_completed or tick.is_skipped for tick in ticks[sensor]), sensor
     assert not [tick.error for told in ticks.values() for tick in told if tick.error]
+
+
+def test_one_dbt_waits_for_another(settings: dict[str, str]) -> None:
+    store = PostgresStore(SecretStr(settings["WEATHER_POSTGRES_URL"]))
+    command = [BIN / "weather-dbt", "build", "--quiet", "--select", "latest_conditions"]
+    environment = {**without_settings(), **settings, "DBT_LOG_PATH": settings["WEATHER_HOME"]}
+    with store.dbt_turn():
+        second = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        assert second.stderr
+        assert "another dbt is at work" in second.stderr.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(2)
+    assert second.wait(120) == 0, second.stderr.read()
 
 
 def test_the_password_is_in_no_file_and_in_no_table(settings: dict[str, str], password: str) -> None:

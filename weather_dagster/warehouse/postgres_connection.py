@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -47,7 +47,7 @@ class Address:
     port: str
     user: str
     database: str
-    password: str
+    password: str = field(repr=False)
     ssl_mode: str | None
 
     @classmethod

@@ -46,15 +46,17 @@ def land(
     places: tuple[Location, ...] = PLACES,
     hours: HourRange = DAY,
     resolved: tuple[QuarantineKey, ...] = (),
+    provider: str = "simulator",
+    run_id: str = "r",
 ) -> Landed:
     return warehouse.land(
         dataset,
         to_arrow(dataset, rows),
         rejections,
         places,
-        provider="simulator",
+        provider=provider,
         hours=hours,
-        run_id="r",
+        run_id=run_id,
         now=START,
         resolved=resolved,
     )

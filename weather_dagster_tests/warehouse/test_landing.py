@@ -209,3 +209,12 @@ def test_a_month_that_begins_within_a_range_has_its_rows_too(opened: Warehouse) 
     months = HourRange(START - 2 * HOUR, START + HOUR)
     assert land(opened, [observation(hour, 10.0) for hour in months], hours=months).rows_added == 4
     assert land(opened, [observation(hour, 10.0) for hour in months], hours=months) == Landed(None, 0, 0)
+
+
+def test_providers_are_those_that_brought_rows(opened: Warehouse) -> None:
+    assert opened.providers() == set()
+    land(opened, [], rejections=(rejection(),))
+    assert opened.providers() == set(), "a body that nobody could read"
+    for number, name in enumerate(("open_meteo", "simulator", "openweather", "open_meteo")):
+        land(opened, [observation(START, 10.0 + number)], provider=name)
+    assert opened.providers() == {"open_meteo", "openweather", "simulator"}

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from weather_dagster.datasets import OBSERVATIONS
 from weather_dagster.errors import ConfigurationError, WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.warehouse import postgres
@@ -28,9 +29,10 @@ from weather_dagster_tests.conftest import without_settings
 from weather_dagster_tests.ports import free_port
 from weather_dagster_tests.postgres import PostgresServer, fresh_database, running_server, with_parts
 from weather_dagster_tests.warehouse.loader import land_days, start_loader
-from weather_dagster_tests.warehouse.test_duckdb import DAY, START, land, observation, rejection
+from weather_dagster_tests.warehouse.test_duckdb import DAY, PLACES, START, land, observation, rejection
 
 ROWS = [observation(hour, 10.0) for hour in DAY]
+MONTH = HourRange(START, START + 719 * HOUR)
 SOON = timedelta(seconds=0.3)
 SECRET = "hunter2 & co/@"
 
@@ -315,10 +317,6 @@ def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     assert "hunter2" not in told
 
 
-def test_a_missing_url_is_asked_for_when_the_store_is_used() -> None:
-    assert "WEATHER_POSTGRES_URL is not set" in refusal(PostgresStore(None))
-
-
 def test_no_extension_is_needed(postgres_store: PostgresStore) -> None:
     with postgres_store.open() as warehouse:
         assert warehouse.query("select extname from pg_extension") == [("plpgsql",)], "which every server has"
@@ -421,3 +419,20 @@ def test_a_full_disk_is_told_and_after_it_has_room_a_rerun_completes(small_disk:
         warehouse.script("drop table filler")
         assert land(warehouse, rows).rows_added == 388
         assert land(warehouse, rows) == Landed(None, 0, 0)
+
+
+def test_of_very_many_payloads_a_fair_share_is_looked_at(
+    postgres_store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "PAYLOADS_READ", 500)
+    rows = [
+        (*row[:-3], '{"always": 1, "half": 1}' if number % 2 else '{"always": 1}', *row[-2:])
+        for number, place in enumerate(PLACES)
+        for row in [observation(hour, number + step / 1000, place=place.id) for step, hour in enumerate(MONTH)]
+    ]
+    with postgres_store.open() as warehouse:
+        land(warehouse, rows, hours=MONTH)
+        (fields,) = warehouse.payload_fields(OBSERVATIONS, MONTH).values()
+    assert 350 < fields.rows < 650
+    assert fields.counts["always"] == fields.rows
+    assert 0.4 < fields.counts["half"] / fields.rows < 0.6

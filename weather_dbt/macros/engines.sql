@@ -1,18 +1,22 @@
 {#
     Every difference between SQL engines. The default is what DuckDB and Postgres both understand;
-    an engine that differs gets its own variant here, and the models stay as they are.
+    an engine that differs gets its own variant here, and the models stay as they are. The sessions of
+    Databricks are in UTC (profiles.yml): there a naive timestamp is one of the session's zone.
 #}
 
 {#
     Naive timestamp that clocks in an IANA zone show at an instant; the session's zone has no part in it.
 
-    The rules of the zones are the engine's own: ICU's in DuckDB, tzdata in Postgres. They can differ from
-    each other and from Python's where a law is recent (America/Vancouver from November 2026, say), and what
-    was stored stays as it was. After an update of the engine or its tzdata: dbt build --full-refresh.
+    The rules of the zones are the engine's own: ICU's in DuckDB, in Postgres those that it was built with or the
+    server's tzdata, Java's in Databricks. They can differ from each other and from Python's where a law is recent
+    (America/Vancouver from November 2026, say), and what was stored stays as it was. After an update of the engine or
+    its tzdata: dbt build --full-refresh.
 #}
 {% macro local_time(zone, instant) %}{{ return(adapter.dispatch('local_time')(zone, instant)) }}{% endmacro %}
 
 {% macro default__local_time(zone, instant) %}timezone({{ zone }}, {{ instant }}){% endmacro %}
+
+{% macro databricks__local_time(zone, instant) %}cast(from_utc_timestamp({{ instant }}, {{ zone }}) as timestamp_ntz){% endmacro %}
 
 
 {# Naive timestamp of an instant in UTC. #}
@@ -28,11 +32,15 @@
 
 {% macro default__utc_instant(naive) %}timezone('UTC', {{ naive }}){% endmacro %}
 
+{% macro databricks__utc_instant(naive) %}cast({{ naive }} as timestamp){% endmacro %}
+
 
 {# A date moved by a number of days. #}
 {% macro add_days(date, days) %}{{ return(adapter.dispatch('add_days')(date, days)) }}{% endmacro %}
 
 {% macro default__add_days(date, days) %}cast({{ date }} + {{ days }} * interval '1 day' as date){% endmacro %}
+
+{% macro databricks__add_days(date, days) %}date_add({{ date }}, {{ days }}){% endmacro %}
 
 
 {# A naive timestamp moved by a number of hours. #}
@@ -40,11 +48,15 @@
 
 {% macro default__add_hours(timestamp, hours) %}({{ timestamp }} + {{ hours }} * interval '1 hour'){% endmacro %}
 
+{% macro databricks__add_hours(timestamp, hours) %}(cast({{ timestamp }} as timestamp_ntz) + {{ hours }} * interval '1' hour){% endmacro %}
 
-{# Hours from one instant to another, fractions included. #}
-{% macro hours_between(earlier, later) %}{{ return(adapter.dispatch('hours_between')(earlier, later)) }}{% endmacro %}
 
-{% macro default__hours_between(earlier, later) %}(extract(epoch from {{ later }}) - extract(epoch from {{ earlier }})) / 3600{% endmacro %}
+{# Seconds from one instant to another, fractions included. #}
+{% macro seconds_between(earlier, later) %}{{ return(adapter.dispatch('seconds_between')(earlier, later)) }}{% endmacro %}
+
+{% macro default__seconds_between(earlier, later) %}(extract(epoch from {{ later }}) - extract(epoch from {{ earlier }})){% endmacro %}
+
+{% macro databricks__seconds_between(earlier, later) %}(cast({{ later }} as double) - cast({{ earlier }} as double)){% endmacro %}
 
 
 {# Frame of a window: the hours that end with the current one, by time and not by row count. #}
@@ -52,11 +64,15 @@
 
 {% macro default__trailing_hours(naive, hours) %}order by {{ naive }} range between interval '{{ hours - 1 }} hours' preceding and current row{% endmacro %}
 
+{% macro databricks__trailing_hours(naive, hours) %}order by {{ naive }} range between interval '{{ hours - 1 }}' hour preceding and current row{% endmacro %}
+
 
 {# The whole numbers from first to last, one row each, column n. #}
 {% macro numbers(first, last) %}{{ return(adapter.dispatch('numbers')(first, last)) }}{% endmacro %}
 
 {% macro default__numbers(first, last) %}(values {% for n in range(first, last + 1) %}({{ n }}){{ ', ' if not loop.last }}{% endfor %}) as numbers (n){% endmacro %}
+
+{% macro databricks__numbers(first, last) %}(select explode(sequence({{ first }}, {{ last }})) as n) as numbers{% endmacro %}
 
 
 {# A text as something to sort by: bytes, whatever collation the database has. #}
@@ -72,6 +88,8 @@
 
 {% macro default__comma_list(column) %}string_agg(distinct {{ in_byte_order(column) }}, ',' order by {{ in_byte_order(column) }}){% endmacro %}
 
+{% macro databricks__comma_list(column) %}array_join(array_sort(collect_set({{ column }})), ','){% endmacro %}
+
 
 {#
     A double as a whole number of its last decimal, half to even.
@@ -82,6 +100,8 @@
 {% macro fixed_point(value, decimals) %}{{ return(adapter.dispatch('fixed_point')(value, decimals)) }}{% endmacro %}
 
 {% macro default__fixed_point(value, decimals) %}cast(({{ value }}) * 1e{{ decimals }} as bigint){% endmacro %}
+
+{% macro databricks__fixed_point(value, decimals) %}cast(rint(({{ value }}) * 1e{{ decimals }}) as bigint){% endmacro %}
 
 
 {#
@@ -109,16 +129,33 @@
 {%- endmacro %}
 
 
+{# Statement: deletes the rows of a table, under a name, for which another relation has one that meets the condition. #}
+{% macro delete_where_exists(table, name, relation, condition) %}{{ return(adapter.dispatch('delete_where_exists')(table, name, relation, condition)) }}{% endmacro %}
+
+{% macro default__delete_where_exists(table, name, relation, condition) -%}
+    delete from {{ table }} as {{ name }} where exists (select 1 from {{ relation }} where {{ condition }})
+{%- endmacro %}
+
+{# Databricks allows no query within the query of a deletion. #}
+{% macro databricks__delete_where_exists(table, name, relation, condition) -%}
+    merge into {{ table }} as {{ name }} using {{ relation }} on {{ condition }} when matched then delete
+{%- endmacro %}
+
+
 {# Name of the double type, for casts. Contracts cannot call it: YAML knows no macros of ours, and spells it float8. #}
 {% macro double_type() %}{{ return(adapter.dispatch('double_type')()) }}{% endmacro %}
 
 {% macro default__double_type() %}float8{% endmacro %}
+
+{% macro databricks__double_type() %}double{% endmacro %}
 
 
 {# After `as` of a query in WITH that several others read: each takes of its tables what it needs, by their indexes. #}
 {% macro not_materialized() %}{{ return(adapter.dispatch('not_materialized')()) }}{% endmacro %}
 
 {% macro default__not_materialized() %}not materialized{% endmacro %}
+
+{% macro databricks__not_materialized() %}{% endmacro %}
 
 
 {#
@@ -154,12 +191,11 @@
 {%- endmacro %}
 
 
-{#
-    Hook before a model: lets another dbt run that is at the same model finish first. What this one has read of the
-    watermark is then old, and old enough: it computes some rows once more. DuckDB has one writer anyway.
-#}
-{% macro one_at_a_time() %}{{ return(adapter.dispatch('one_at_a_time')()) }}{% endmacro %}
-
-{% macro default__one_at_a_time() %}{% endmacro %}
-
-{% macro postgres__one_at_a_time() %}select pg_advisory_xact_lock(hashtext('{{ this }}')){% endmacro %}
+{# dbt calls it to compare a model with its contract: the types of a contract in the words of Databricks. #}
+{% macro databricks__get_empty_schema_sql(columns) %}
+    {%- set types = {'text': 'string', 'float8': 'double', 'timestamp': 'timestamp_ntz', 'timestamptz': 'timestamp'} -%}
+    select
+    {%- for column in columns.values() %}
+        cast(null as {{ types.get(column['data_type'], column['data_type']) }}) as {{ column['name'] }}{{ ',' if not loop.last }}
+    {%- endfor %}
+{% endmacro %}

@@ -43,7 +43,7 @@
                     {{ provider_rank('versions.provider') }},
                     {{ in_byte_order('versions.provider') }}
                     {%- if observed_at %},
-                    abs({{ hours_between('versions.' ~ observed_at, 'versions.valid_hour_utc') }}),
+                    abs({{ seconds_between('versions.' ~ observed_at, 'versions.valid_hour_utc') }}),
                     versions.{{ observed_at }}
                     {%- endif %},
                     versions.load_id desc
@@ -105,12 +105,9 @@
 #}
 {% macro forget_former_zones(hours) %}
     {%- if is_incremental() -%}
-    delete from {{ this }} as days
-    where exists (
-        select 1
-        from (select distinct location_id, time_zone from {{ hours }} where {{ is_fresh() }}) as present
-        where present.location_id = days.location_id and present.time_zone <> days.time_zone
-    )
+    {%- set present -%} (select distinct location_id, time_zone from {{ hours }} where {{ is_fresh() }}) as present {%- endset -%}
+    {%- set condition = 'present.location_id = days.location_id and present.time_zone <> days.time_zone' -%}
+    {{ delete_where_exists(this, 'days', present, condition) }}
     {%- endif -%}
 {% endmacro %}
 

@@ -13,7 +13,7 @@ select
     location_id,
     issued_hour_utc,
     valid_hour_utc,
-    cast({{ hours_between('issued_hour_utc', 'valid_hour_utc') }} as bigint) as lead_hours,
+    cast({{ seconds_between('issued_hour_utc', 'valid_hour_utc') }} / 3600 as bigint) as lead_hours,
     provider,
     endpoint,
     {%- for quantity in quantity_names('forecast') %}

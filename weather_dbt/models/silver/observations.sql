@@ -37,7 +37,7 @@ cleaned as (
 
         {%- for quantity in quantity_names('weather') %}
         {%- if quantity == 'wind_direction_deg' %}
-        case when winners.wind_direction_deg = 360 then 0 else winners.wind_direction_deg end + 0.0 as wind_direction_deg,
+        case when winners.wind_direction_deg = 360 then cast(0 as {{ double_type() }}) else winners.wind_direction_deg end + 0.0 as wind_direction_deg,
         {%- else %}
         {{ without_negative_zero('winners.' ~ quantity) }} as {{ quantity }},
         {%- endif %}

@@ -1,0 +1,33 @@
+"""Fixtures of the stand-in."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+
+from weather_dagster.warehouse.databricks import DatabricksStore
+from weather_dagster.warehouse.databricks_connection import Account
+from weather_dagster_tests.databricks.stand_in import HTTP_PATH, TOKEN, StandIn, serving
+
+
+@pytest.fixture(scope="session")
+def databricks_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    """A running stand-in."""
+    with serving(tmp_path_factory.mktemp("databricks")) as server:
+        yield server
+
+
+@pytest.fixture
+def databricks(databricks_server: StandIn) -> Iterator[StandIn]:
+    """The same without tables and faults. A test that fails shows what was run."""
+    databricks_server.reset()
+    yield databricks_server
+    for statement in databricks_server.statements()[-40:]:
+        print(json.dumps(statement)[:2000])  # noqa: T201
+
+
+@pytest.fixture
+def databricks_store(databricks: StandIn) -> DatabricksStore:
+    """Its catalog."""
+    return DatabricksStore(Account(databricks.url, HTTP_PATH, "weather", SecretStr(TOKEN)))

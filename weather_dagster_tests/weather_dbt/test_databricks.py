@@ -1,0 +1,74 @@
+"""The same bronze gives the same silver and gold on Databricks as on DuckDB: on the stand-in, by the real adapter.
+
+Floats may differ by 1e-9: sines, logarithms and powers are those of another library.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from weather_dagster.warehouse.base import Store
+from weather_dagster.warehouse.databricks import DatabricksStore
+from weather_dagster_tests.weather_dbt.conftest import Dbt
+from weather_dagster_tests.weather_dbt.test_increments import KEYS
+from weather_dagster_tests.weather_dbt.test_two_engines import BRONZE, HISTORIES, PLACES, land_all
+
+pytestmark = pytest.mark.integration
+
+TOLERANCE = 1e-9
+
+
+def rows_of(store: Store, tables: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of tables, each table in an order of its own keys."""
+    with store.open(read_only=True) as warehouse:
+        return {name: sorted(warehouse.query_rows(f"select * from {name}"), key=_order) for name in tables}
+
+
+def _order(row: dict[str, Any]) -> list[str]:
+    return [repr(_plain(value)) for value in row.values() if not isinstance(value, float)]
+
+
+def _plain(value: object) -> object:
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
+
+
+def difference(left: Store, right: Store, tables: Sequence[str]) -> str | None:
+    """The first difference between tables of two stores."""
+    one, other = rows_of(left, tables), rows_of(right, tables)
+    for table in tables:
+        if len(one[table]) != len(other[table]):
+            return f"{table}: {len(one[table])} rows and {len(other[table])}"
+        for row, other_row in zip(one[table], other[table], strict=True):
+            if row.keys() != other_row.keys():
+                return f"{table}: {row.keys() ^ other_row.keys()}"
+            for column, value in row.items():
+                if not _is_same(value, other_row[column]):
+                    return f"{table}.{column}: {value!r} and {other_row[column]!r} in {row}"
+    return None
+
+
+def _is_same(value: object, other: object) -> bool:
+    if isinstance(value, float) and isinstance(other, float):
+        return math.isclose(value, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return type(value) is type(other) and _plain(value) == _plain(other)
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_the_same_bronze_gives_the_same_silver_and_gold(
+    dbt: Dbt, stores: Callable[[str], Store], databricks_store: DatabricksStore, history: str
+) -> None:
+    both = [stores("duckdb"), databricks_store]
+    for landings in HISTORIES[history]():
+        for store in both:
+            land_all(store, landings)
+            dbt(store, "run")
+    assert difference(*both, BRONZE) is None, "it is not the same bronze"
+    assert difference(*both, list(KEYS)) is None
+    dbt(databricks_store, "run", "--full-refresh")
+    assert difference(*both, list(KEYS)) is None
+    zones = {row["time_zone"] for row in rows_of(databricks_store, ["gold.daily_weather"])["gold.daily_weather"]}
+    assert len(zones) > len(PLACES) - 2
+    assert "Pacific/Pago_Pago" in zones
