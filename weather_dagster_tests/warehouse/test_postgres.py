@@ -309,12 +309,38 @@ def test_what_the_url_names_and_is_not_there_is_named(postgres_url: str, parts: 
 
 
 @pytest.mark.parametrize(
-    "url", [f"postgresql://me:{SECRET}@host:port/weather", f"postgres:me:{SECRET}", f"mysql://me:{SECRET}@host/weather"]
+    "url",
+    [
+        f"postgresql://me:{SECRET}@host:port/weather",
+        f"postgres:me:{SECRET}",
+        f"mysql://me:{SECRET}@host/weather",
+        # libpq reads these, and takes a part of the password for the host, the port or the database.
+        "postgresql://me:hunter2/co@host:5432/weather",
+        "postgresql://me:12/hunter2@host:5432/weather",
+        "postgresql://me:co@hunter2@host:5432/weather",
+        "postgresql://me:hunter2/weather",
+    ],
 )
 def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     told = refusal(PostgresStore(SecretStr(url)))
     assert "WEATHER_POSTGRES_URL cannot be read; write it like postgresql://" in told
     assert "hunter2" not in told
+
+
+def test_dbt_is_told_all_that_the_url_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "disable")
+    asked = "?sslmode=verify-full&sslrootcert=%2Fca.crt&options=-c%20geqo%3Doff"
+    told = PostgresStore(SecretStr(f"postgresql://me:hunter2@host:5433/weather{asked}")).dbt_environment()
+    assert told == {
+        "WEATHER_POSTGRES_HOST": "host",
+        "WEATHER_POSTGRES_PORT": "5433",
+        "WEATHER_POSTGRES_USER": "me",
+        "WEATHER_POSTGRES_DATABASE": "weather",
+        "DBT_ENV_SECRET_POSTGRES_PASSWORD": "hunter2",
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": "/ca.crt",
+        "PGOPTIONS": "-c geqo=off",
+    }
 
 
 def test_no_extension_is_needed(postgres_store: PostgresStore) -> None:
