@@ -20,6 +20,8 @@ from pydantic import SecretStr
 from weather_dagster.errors import ConfigurationError, WarehouseError
 
 SETTING = "WEATHER_POSTGRES_URL"
+OLDEST_SERVER = 15
+"""The first that has unique indexes in which null equals null."""
 STATEMENT_TIMEOUT = timedelta(minutes=10)
 """No statement of ours takes longer on any store that is well."""
 IDLE_TIMEOUT = timedelta(minutes=1)
@@ -129,6 +131,11 @@ def connect(address: Address, *, read_only: bool, patience: timedelta) -> psycop
     except psycopg.Error as error:
         # Not chained: of a URL the library can repeat more than it should.
         raise WarehouseError(_why_not_connected(address, error)) from None
+    if (version := connection.info.server_version // 10_000) < OLDEST_SERVER:
+        connection.close()
+        raise WarehouseError(
+            f"the warehouse {address} is on PostgreSQL {version}; upgrade the server to {OLDEST_SERVER} or newer"
+        )
     settings = {
         "TimeZone": "UTC",
         "statement_timeout": _milliseconds(STATEMENT_TIMEOUT),

@@ -1,6 +1,7 @@
 """The Postgres warehouse on a real server: many writers, roles, and what a server can do to one."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -341,6 +342,11 @@ def test_dbt_is_told_all_that_the_url_asks_for(monkeypatch: pytest.MonkeyPatch) 
         "PGSSLROOTCERT": "/ca.crt",
         "PGOPTIONS": "-c geqo=off",
     }
+
+
+def test_a_server_that_is_too_old_is_refused(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_connection, "OLDEST_SERVER", 99)
+    assert re.search(r"is on PostgreSQL \d\d; upgrade the server to 99 or newer", refusal(store_of(postgres_url)))
 
 
 def test_no_extension_is_needed(postgres_store: PostgresStore) -> None:
