@@ -509,7 +509,7 @@ class DatabricksStore:
         }
         return {
             "WEATHER_DBT_TARGET": "databricks",
-            "DATABRICKS_HOST": account.url,
+            "DATABRICKS_HOST": account.url.removeprefix("https://"),
             "DATABRICKS_HTTP_PATH": account.path,
             "DATABRICKS_CATALOG": account.catalog,
             "DATABRICKS_CLIENT_ID": account.client_id or "",
