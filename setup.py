@@ -12,6 +12,8 @@ DEV = [
     "coverage",
     "dagster-k8s",
     "dagster-postgres",
+    "databricks-sql-connector",
+    "dbt-databricks",
     "dbt-postgres",
     "grpcio",
     # No wheel for Windows.
@@ -62,7 +64,6 @@ setup(
         "plotly",
         "prometheus-client",
         "psutil",
-        "sqlalchemy>=2",
         "tzfpy",
         "uvicorn",
     ],

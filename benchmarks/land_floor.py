@@ -1,7 +1,8 @@
-"""Land a range by hand: FIRST LAST URL FOLDER. Without arguments: the imports alone.
+"""Land a range by hand: FIRST LAST URL STORE. Without arguments: the imports alone.
 
 The same client (httpx over aiohttp's transport, a fixed set of workers), the same columns, payload and
-hash, one Arrow table, one insert; no contract, no limits, no quarantine, no retries, no versions.
+hash, one insert; no contract, no limits, no quarantine, no retries, no versions. STORE is a folder, for an Arrow table
+into a DuckDB file, or the URL of a database, for a binary COPY of the tuples into Postgres.
 """
 
 import asyncio
@@ -9,11 +10,12 @@ import hashlib
 import struct
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pyarrow as pa
 import yaml
 from httpx_aiohttp import HttpxAiohttpClient
@@ -69,11 +71,8 @@ async def fetch(first: datetime, last: datetime, url: str) -> list[tuple[Any, ..
     return rows
 
 
-if sys.argv[1:]:
-    start, end, address, folder = sys.argv[1:]
-    columns = list(
-        zip(*asyncio.run(fetch(datetime.fromisoformat(start), datetime.fromisoformat(end), address)), strict=True)
-    )
+def into_duckdb(rows: list[tuple[Any, ...]], folder: str) -> int:
+    columns = list(zip(*rows, strict=True))
     names = [*TEXTS, *NUMBERS, *INSTANTS]
     types = [pa.string()] * len(TEXTS) + [pa.float64()] * len(NUMBERS)
     arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=False)]
@@ -86,4 +85,29 @@ if sys.argv[1:]:
             "create table observations as select *, now() as ingested_at_utc, 1 as load_id from incoming"
         )
         connection.commit()
-        print(connection.execute("select count(*) from observations").fetchall()[0][0])
+        return int(connection.execute("select count(*) from observations").fetchall()[0][0])
+
+
+def into_postgres(rows: list[tuple[Any, ...]], url: str) -> int:
+    kinds = ["text"] * len(TEXTS) + ["float8"] * len(NUMBERS) + ["timestamptz"] * len(INSTANTS)
+    columns = ", ".join(f"{name} {kind}" for name, kind in zip([*TEXTS, *NUMBERS, *INSTANTS], kinds, strict=True))
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            f"create table if not exists observations ({columns}, ingested_at_utc timestamptz, load_id bigint, "
+            "primary key (valid_hour_utc, location_id, provider, observed_at_utc))"
+        )
+        connection.execute(f"create temporary table incoming ({columns}) on commit drop")
+        with connection.cursor().copy("copy incoming from stdin (format binary)") as copy:
+            copy.set_types(kinds)
+            for row in rows:
+                instants = (datetime.fromtimestamp(second, UTC) for second in row[-len(INSTANTS) :])
+                copy.write_row((*row[: -len(INSTANTS)], *instants))
+        return connection.execute(
+            "insert into observations select *, now(), 1 from incoming on conflict do nothing"
+        ).rowcount
+
+
+if sys.argv[1:]:
+    start, end, address, store = sys.argv[1:]
+    fetched = asyncio.run(fetch(datetime.fromisoformat(start), datetime.fromisoformat(end), address))
+    print(into_postgres(fetched, store) if store.startswith("postgresql:") else into_duckdb(fetched, store))

@@ -6,8 +6,9 @@ Nothing heavy is imported before an entry is used: `weather ingest` runs without
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -15,7 +16,14 @@ from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import EnvironmentName, Settings
 from weather_dagster.warehouse.base import Store
 
+if TYPE_CHECKING:
+    from weather_dagster.warehouse.postgres import PostgresStore
+
 STORAGE_URL = "WEATHER_DAGSTER_STORAGE_URL"
+_STORAGE_URL = re.compile(
+    r"postgres(?:ql)?(?:\+psycopg2)?://((?:[^@]*@)?(?:\[[^@\]]*\]|[^@:/]*)(?::\d+)?(?:[/?][^@]*)?)"
+)
+"""A password with an @ as it is would be taken for a part of the host, and shown."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,12 @@ def _duckdb_resource(settings: Settings) -> Any:
     return DuckDBWarehouseResource(database=str(settings.duckdb_path))
 
 
-def _postgres_store(settings: Settings) -> Store:
+def postgres_of(settings: Settings) -> "PostgresStore":
+    """The database of WEATHER_POSTGRES_URL, whatever WEATHER_ENV is.
+
+    Raises:
+        ConfigurationError: it is not set, or the packages for it are not installed.
+    """
     try:
         from weather_dagster.warehouse.postgres import PostgresStore
     except ImportError as error:
@@ -56,10 +69,18 @@ def _postgres_store(settings: Settings) -> Store:
     return PostgresStore(require_postgres_url(settings))
 
 
-def _postgres_resource(settings: Settings) -> Any:
-    from weather_dagster.resources import PostgresWarehouseResource
+def _databricks_store(settings: Settings) -> Store:
+    try:
+        from weather_dagster.warehouse.databricks import DatabricksStore
+    except ImportError as error:
+        raise ConfigurationError(f"{error}; `pip install -e '.[cluster,databricks]'` brings what it needs") from None
+    return DatabricksStore.of(settings)
 
-    return PostgresWarehouseResource()
+
+def _shared_resource(settings: Settings) -> Any:
+    from weather_dagster.resources import SharedWarehouseResource
+
+    return SharedWarehouseResource()
 
 
 SHARED_INSTANCE = {
@@ -70,7 +91,8 @@ SHARED_INSTANCE = {
 
 ENVIRONMENTS: dict[EnvironmentName, Environment] = {
     EnvironmentName.LOCAL: Environment(_duckdb_store, _duckdb_resource, "duckdb"),
-    EnvironmentName.CLUSTER: Environment(_postgres_store, _postgres_resource, "postgres", SHARED_INSTANCE),
+    EnvironmentName.CLUSTER: Environment(postgres_of, _shared_resource, "postgres", SHARED_INSTANCE),
+    EnvironmentName.DATABRICKS: Environment(_databricks_store, _shared_resource, "databricks", SHARED_INSTANCE),
 }
 
 
@@ -86,6 +108,14 @@ def store_of(settings: Settings) -> Store:
         ConfigurationError: a setting that it needs is missing.
     """
     return environment_of(settings).store(settings)
+
+
+def dbt_turn(settings: Settings) -> AbstractContextManager[None]:
+    """Wait until no other dbt refines the store: two at once would take on the same loads, and double their rows.
+
+    A DuckDB file needs no turns: dbt holds it as long as it works.
+    """
+    return postgres_of(settings).dbt_turn() if environment_of(settings).is_shared else nullcontext()
 
 
 def require_postgres_url(settings: Settings) -> SecretStr:
@@ -114,12 +144,13 @@ def tell_dagster(settings: Settings) -> str | None:
     if not environment_of(settings).is_shared:
         return None
     given = settings.weather_dagster_storage_url or require_postgres_url(settings)
-    # Dagster's storage speaks through psycopg2, and SQLAlchemy 2.1 has to be told so.
-    url, is_postgres = re.subn(r"^postgres(ql)?(\+psycopg2)?://", "postgresql+psycopg2://", given.get_secret_value())
-    if not is_postgres:
+    found = _STORAGE_URL.fullmatch(given.get_secret_value())
+    if not found:
         raise ConfigurationError(
             "the URL of Dagster's records cannot be read; write it like postgresql://user:password@host:5432/database, "
-            f"in {STORAGE_URL}, and without that in WEATHER_POSTGRES_URL"
+            f"with %40 for an @ in the password, in {STORAGE_URL}, and without that in WEATHER_POSTGRES_URL"
         )
+    # Dagster's storage speaks through psycopg2, and SQLAlchemy 2.1 has to be told so.
+    url = f"postgresql+psycopg2://{found[1]}"
     os.environ[STORAGE_URL] = url
     return url

@@ -15,14 +15,14 @@ from prometheus_client.registry import Collector
 
 from weather_dagster.alerts.book import open_book
 from weather_dagster.alerts.reports import Severity
-from weather_dagster.datasets import DATASETS
+from weather_dagster.datasets import DATASETS, Dataset
 from weather_dagster.environments import store_of
 from weather_dagster.errors import ConfigurationError, WarehouseError
-from weather_dagster.hours import floor_hour, utc_now
+from weather_dagster.hours import HOUR, floor_hour, utc_now
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.settings import Settings
 from weather_dagster.state import alerts_place
-from weather_dagster.status import daemon_is_up, last_runs, place_statuses
+from weather_dagster.status import BEGINNING, WEEK_HOURS, daemon_is_up, last_runs, place_statuses
 from weather_dagster.warehouse.base import Warehouse
 from weather_dagster.weather_api.api import WeatherApi
 
@@ -125,11 +125,7 @@ def _stored(store: Warehouse, locations: Iterable[Location], now: datetime) -> I
         labels=["dataset", "location_id"],
     )
     for each in DATASETS.values():
-        column = each.partition_column
-        sql = f"""
-            select location_id, max({column}) from bronze.{each.name} where {column} <= $running group by location_id
-        """
-        for place, hour in sorted(store.query(sql, {"running": floor_hour(now)})):
+        for place, hour in sorted(_newest_hours(store, each, floor_hour(now)).items()):
             newest.add_metric([each.name, place], hour.timestamp())
     yield newest
     complete = GaugeMetricFamily(
@@ -141,6 +137,23 @@ def _stored(store: Warehouse, locations: Iterable[Location], now: datetime) -> I
         complete.add_metric([status.location_id, "24h"], status.day_share)
         complete.add_metric([status.location_id, "7d"], status.week_share)
     yield complete
+
+
+def _newest_hours(store: Warehouse, dataset: Dataset, running: datetime) -> dict[str, datetime]:
+    """By place; all that there is, is looked through for those alone of which the last week has nothing."""
+    column = dataset.partition_column
+    sql = f"""
+        select location_id, max({column})
+        from bronze.{dataset.name}
+        where {column} between $since and $running and location_id = any($places::varchar[])
+        group by location_id
+    """
+    known = {place for (place,) in store.query("select location_id from bronze.locations")}
+    newest: dict[str, datetime] = {}
+    for since in (running - WEEK_HOURS * HOUR, BEGINNING):
+        if places := sorted(known - newest.keys()):
+            newest |= dict(store.query(sql, {"since": since, "running": running, "places": places}))
+    return newest
 
 
 def registry(settings: Settings, instance: "DagsterInstance | None") -> CollectorRegistry:

@@ -110,15 +110,15 @@ class DuckDBWarehouseResource(DuckDBResource):
             yield warehouse.connection
 
 
-class PostgresWarehouseResource(dg.ConfigurableResource[Warehouse]):
-    """The Postgres database of WEATHER_POSTGRES_URL, which is read when it is opened and nowhere kept."""
+class SharedWarehouseResource(dg.ConfigurableResource[Warehouse]):
+    """The warehouse that the settings name. Its secrets are read when it is opened, and kept nowhere."""
 
     def warehouse(self, *, read_only: bool = False) -> AbstractContextManager[Warehouse]:
-        """The open database."""
+        """The open warehouse."""
         return store_of(Settings.load()).open(read_only=read_only)
 
     def dbt_environment(self) -> dict[str, str]:
-        """The parts of the URL."""
+        """Address and secrets."""
         return store_of(Settings.load()).dbt_environment()
 
 

@@ -40,6 +40,7 @@ class EnvironmentName(StrEnum):
 
     LOCAL = "local"
     CLUSTER = "cluster"
+    DATABRICKS = "databricks"
 
 
 class LogFormat(StrEnum):

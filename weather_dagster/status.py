@@ -24,6 +24,8 @@ from weather_dagster.weather_api.ledger import Spent
 
 DAY_HOURS = 24
 WEEK_HOURS = 24 * 7
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+"""Before all weather."""
 RUNS_SHOWN = 5
 LOCK_PATIENCE = timedelta(seconds=10)
 DAEMON_SILENT = timedelta(minutes=5)
@@ -109,27 +111,32 @@ def examine(settings: Settings, now: datetime) -> Status:
 def place_statuses(store: Warehouse, locations: Sequence[Location], now: datetime) -> list[PlaceStatus]:
     """The state of each place, in their order."""
     running = floor_hour(now)
-    rows = store.query(
-        """
+    day, week = running - DAY_HOURS * HOUR, running - WEEK_HOURS * HOUR
+    sql = """
         with hours as (
             select distinct location_id, valid_hour_utc
             from bronze.observations
-            where valid_hour_utc <= $running and temperature_c is not null
+            where valid_hour_utc between $since and $running and temperature_c is not null
+                and location_id = any($places::varchar[])
         )
         select location_id, max(valid_hour_utc),
             count(*) filter (where valid_hour_utc < $running and valid_hour_utc >= $day),
             count(*) filter (where valid_hour_utc < $running and valid_hour_utc >= $week)
         from hours
         group by location_id
-        """,
-        {"running": running, "day": running - DAY_HOURS * HOUR, "week": running - WEEK_HOURS * HOUR},
-    )
-    found = {place: (newest.astimezone(UTC), day, week) for place, newest, day, week in rows}
+    """
+    found: dict[str, tuple[datetime, int, int]] = {}
+    # All that there is, is looked through for those places alone of which the last week has nothing.
+    for since in (week, BEGINNING):
+        if places := [location.id for location in locations if location.id not in found]:
+            parameters = {"since": since, "running": running, "day": day, "week": week, "places": places}
+            for place, newest_hour, day_hours, week_hours in store.query(sql, parameters):
+                found[place] = newest_hour.astimezone(UTC), day_hours, week_hours
     statuses = []
     for location in locations:
-        newest, day, week = found.get(location.id, (None, 0, 0))
+        newest, day_hours, week_hours = found.get(location.id, (None, 0, 0))
         age = max(now - newest - HOUR, timedelta(0)) if newest else None
-        statuses.append(PlaceStatus(location.id, newest, age, day / DAY_HOURS, week / WEEK_HOURS))
+        statuses.append(PlaceStatus(location.id, newest, age, day_hours / DAY_HOURS, week_hours / WEEK_HOURS))
     return statuses
 
 

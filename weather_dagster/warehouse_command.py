@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from weather_dagster.environments import require_postgres_url, store_of
+from weather_dagster.environments import postgres_of, store_of
 from weather_dagster.errors import ConfigurationError
 from weather_dagster.settings import Settings
 
@@ -36,9 +36,7 @@ def migrate() -> None:
 @warehouse.command()
 def roles() -> None:
     """Make the roles owner, writer and reader in Postgres, as an administrator of WEATHER_POSTGRES_URL's database."""
-    from weather_dagster.warehouse.postgres import PostgresStore
-
-    store = PostgresStore(require_postgres_url(Settings.load()))
+    store = postgres_of(Settings.load())
     with store.open() as opened:
         opened.make_roles()
     out.print(
@@ -60,10 +58,9 @@ def copy(
         raise ConfigurationError(f"bronze is copied --from duckdb --to postgres, not from {from_} to {to}")
     from weather_dagster.warehouse.copying import copy_bronze
     from weather_dagster.warehouse.duckdb import DuckDBStore
-    from weather_dagster.warehouse.postgres import PostgresStore
 
     settings = Settings.load()
-    source, target = DuckDBStore(settings.duckdb_path), PostgresStore(require_postgres_url(settings))
+    source, target = DuckDBStore(settings.duckdb_path), postgres_of(settings)
     columns = (TextColumn("loads"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         source.open(read_only=True) as here,

@@ -213,8 +213,8 @@ def _usual_fields(store: Warehouse, dataset: Dataset, source: Source, before: da
     )
     if last is None:
         return {}
-    earlier = store.payload_fields(dataset, HourRange(last - DRIFT_BASELINE + HOUR, last), source)[source]
-    if earlier.rows < DRIFT_MIN_ROWS:
+    earlier = store.payload_fields(dataset, HourRange(last - DRIFT_BASELINE + HOUR, last), source).get(source)
+    if earlier is None or earlier.rows < DRIFT_MIN_ROWS:
         return {}
     shares = {path: count / earlier.rows for path, count in sorted(earlier.counts.items())}
     return {path: share for path, share in shares.items() if share >= DRIFT_MIN_SHARE}

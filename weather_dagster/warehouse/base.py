@@ -1,8 +1,9 @@
 """What every warehouse can do, whatever engine it stands on.
 
 SQL that is written outside this folder is understood by DuckDB and Postgres alike: names and casts of the standard,
-``$name`` for parameters, no ``qualify``, ``group by all``, ``semi join``, ``list`` or ``arg_max``. Databricks gets it
-translated.
+``$name`` for parameters, ``= any($names)`` for lists, no ``qualify``, ``group by all``, ``semi join``, ``list`` or
+``arg_max``. Databricks gets it translated. Engines differ in how they sort and print text, round and write times: that
+is done in Python.
 """
 
 from abc import ABC, abstractmethod
@@ -150,11 +151,19 @@ class Warehouse(ABC):
     def payload_fields(
         self, dataset: Dataset, hours: HourRange, source: Source | None = None
     ) -> dict[Source, PayloadFields]:
-        """Which fields the payloads of these hours hold, by source; of one source where it is given."""
+        """Which fields the payloads of these hours hold, by source; of one source where it is given.
+
+        Of very many payloads a store may look at some, as many as tell what is usual.
+        """
 
     @abstractmethod
     def registered(self, name: str, table: pa.Table) -> AbstractContextManager[None]:
         """Let SQL name an Arrow table for a while."""
+
+    def providers(self) -> set[str]:
+        """Whose rows there are."""
+        # A load without rows keeps bodies that nobody could read: whose they were is not known.
+        return {name for (name,) in self.query("select distinct provider from bronze.loads where rows_added > 0")}
 
     def tables(self) -> set[str]:
         """Names of all tables there are, such as ``bronze.loads``."""
@@ -186,17 +195,14 @@ class Store(Protocol):
     def dbt_environment(self) -> dict[str, str]:
         """What dbt's profile reads to find the same store."""
 
-    def dbt_turn(self) -> AbstractContextManager[None]:
-        """Wait until no other dbt refines this store: two at once would take on the same loads and double rows."""
 
-
-def payload_paths(structure: Any) -> Iterator[str]:
-    """Paths of a payload's structure, in which null stands as the type ``NULL``."""
-    for name, inner in structure.items() if isinstance(structure, dict) else ():
-        if inner == "NULL":
+def payload_paths(payload: Any) -> Iterator[str]:
+    """Paths of what a payload holds, two levels deep; in a list the first element counts."""
+    for name, inner in payload.items() if isinstance(payload, dict) else ():
+        if inner is None:
             continue
         yield name
         if isinstance(inner, list) and inner:
             inner = inner[0]
         if isinstance(inner, dict):
-            yield from (f"{name}.{below}" for below, kind in inner.items() if kind != "NULL")
+            yield from (f"{name}.{below}" for below, value in inner.items() if value is not None)

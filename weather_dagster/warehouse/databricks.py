@@ -508,7 +508,6 @@ class DatabricksStore:
             "DBT_ENV_SECRET_DATABRICKS_CLIENT_SECRET": account.client_secret,
         }
         return {
-            "WEATHER_DBT_TARGET": "databricks",
             "DATABRICKS_HOST": account.url.removeprefix("https://"),
             "DATABRICKS_HTTP_PATH": account.path,
             "DATABRICKS_CATALOG": account.catalog,

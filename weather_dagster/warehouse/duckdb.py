@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -176,7 +176,8 @@ class DuckDBWarehouse(Warehouse):
         for provider, endpoint, structure, rows in structures:
             fields = found.setdefault(Source(provider, endpoint), PayloadFields())
             fields.rows += rows
-            fields.counts.update(dict.fromkeys(payload_paths(json.loads(structure)), rows))
+            told = json.loads(structure, object_hook=_without_nulls)
+            fields.counts.update(dict.fromkeys(payload_paths(told), rows))
         return found
 
     def _insert_records(
@@ -281,6 +282,11 @@ class DuckDBWarehouse(Warehouse):
         self.connection.unregister(name)
 
 
+def _without_nulls(structure: dict[str, Any]) -> dict[str, Any]:
+    """A level of a payload's structure, in which null stands as the type ``NULL``."""
+    return {name: None if kind == "NULL" else kind for name, kind in structure.items()}
+
+
 _LOCATION_SCHEMA = pa.schema(
     {
         **dict.fromkeys(("id", "name", "country"), pa.string()),
@@ -312,10 +318,6 @@ class DuckDBStore:
     def dbt_environment(self) -> dict[str, str]:
         """The profile's path of the file."""
         return {"WEATHER_DUCKDB_PATH": str(self.path)}
-
-    def dbt_turn(self) -> AbstractContextManager[None]:
-        """Nothing to wait for: dbt holds the file as long as it works."""
-        return nullcontext()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ DOCKERFILE = ROOT / "Dockerfile"
 DOCKERIGNORE = ROOT / ".dockerignore"
 USER = "10001:10001"
 PREFIX = "weather-"
-NOT_IN_THE_INGESTOR = ("dagster", "dbt", "plotly", "sqlalchemy")
+NOT_IN_THE_INGESTOR = ("dagster", "dbt", "plotly")
 SECRET = re.compile(r"KEY|TOKEN|PASSWORD|SECRET|_URL", re.IGNORECASE)
 
 Findings = list[str]

@@ -46,6 +46,7 @@ def land(
     places: tuple[Location, ...] = PLACES,
     hours: HourRange = DAY,
     resolved: tuple[QuarantineKey, ...] = (),
+    provider: str = "simulator",
     run_id: str = "r",
 ) -> Landed:
     return warehouse.land(
@@ -53,7 +54,7 @@ def land(
         to_arrow(dataset, rows),
         rejections,
         places,
-        provider="simulator",
+        provider=provider,
         hours=hours,
         run_id=run_id,
         now=START,

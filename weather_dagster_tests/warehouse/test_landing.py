@@ -158,6 +158,11 @@ def test_parameters_are_named_and_texts_with_marks_stay_as_they_are(opened: Ware
     assert rows == [{"text": "100 % $name", "name": "it's 5 %", "count": 2, "at": START}]
 
 
+@pytest.mark.parametrize("parameters", [None, {}])
+def test_a_mark_is_one_mark_without_parameters_too(opened: Warehouse, parameters: dict[str, object] | None) -> None:
+    assert opened.query("select 5 % 3, '5 % 3'", parameters) == [(2, "5 % 3")]
+
+
 def test_numbers_are_alike_on_every_engine(opened: Warehouse) -> None:
     ((whole, mean, none, flag),) = opened.query(
         "select sum(n), avg(n), max(n) filter (where n > 5), bool_or(n = 2) from (values (1), (2)) as numbers (n)"
@@ -209,3 +214,12 @@ def test_a_month_that_begins_within_a_range_has_its_rows_too(opened: Warehouse) 
     months = HourRange(START - 2 * HOUR, START + HOUR)
     assert land(opened, [observation(hour, 10.0) for hour in months], hours=months).rows_added == 4
     assert land(opened, [observation(hour, 10.0) for hour in months], hours=months) == Landed(None, 0, 0)
+
+
+def test_providers_are_those_that_brought_rows(opened: Warehouse) -> None:
+    assert opened.providers() == set()
+    land(opened, [], rejections=(rejection(),))
+    assert opened.providers() == set(), "a body that nobody could read"
+    for number, name in enumerate(("open_meteo", "simulator", "openweather", "open_meteo")):
+        land(opened, [observation(START, 10.0 + number)], provider=name)
+    assert opened.providers() == {"open_meteo", "openweather", "simulator"}

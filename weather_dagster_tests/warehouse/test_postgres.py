@@ -17,9 +17,10 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from weather_dagster.datasets import OBSERVATIONS
 from weather_dagster.errors import ConfigurationError, WarehouseError
 from weather_dagster.hours import HOUR, HourRange
-from weather_dagster.warehouse import postgres
+from weather_dagster.warehouse import postgres, postgres_connection
 from weather_dagster.warehouse.base import Landed, Store
 from weather_dagster.warehouse.duckdb import DuckDBStore
 from weather_dagster.warehouse.postgres import PostgresStore, PostgresWarehouse
@@ -28,9 +29,10 @@ from weather_dagster_tests.conftest import without_settings
 from weather_dagster_tests.ports import free_port
 from weather_dagster_tests.postgres import PostgresServer, fresh_database, running_server, with_parts
 from weather_dagster_tests.warehouse.loader import land_days, start_loader
-from weather_dagster_tests.warehouse.test_duckdb import DAY, START, land, observation, rejection
+from weather_dagster_tests.warehouse.test_duckdb import DAY, PLACES, START, land, observation, rejection
 
 ROWS = [observation(hour, 10.0) for hour in DAY]
+MONTH = HourRange(START, START + 719 * HOUR)
 SOON = timedelta(seconds=0.3)
 SECRET = "hunter2 & co/@"
 
@@ -307,7 +309,17 @@ def test_what_the_url_names_and_is_not_there_is_named(postgres_url: str, parts: 
 
 
 @pytest.mark.parametrize(
-    "url", [f"postgresql://me:{SECRET}@host:port/weather", f"postgres:me:{SECRET}", f"mysql://me:{SECRET}@host/weather"]
+    "url",
+    [
+        f"postgresql://me:{SECRET}@host:port/weather",
+        f"postgres:me:{SECRET}",
+        f"mysql://me:{SECRET}@host/weather",
+        # libpq reads these, and takes a part of the password for the host, the port or the database.
+        "postgresql://me:hunter2/co@host:5432/weather",
+        "postgresql://me:12/hunter2@host:5432/weather",
+        "postgresql://me:co@hunter2@host:5432/weather",
+        "postgresql://me:hunter2/weather",
+    ],
 )
 def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     told = refusal(PostgresStore(SecretStr(url)))
@@ -315,8 +327,20 @@ def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
     assert "hunter2" not in told
 
 
-def test_a_missing_url_is_asked_for_when_the_store_is_used() -> None:
-    assert "WEATHER_POSTGRES_URL is not set" in refusal(PostgresStore(None))
+def test_dbt_is_told_all_that_the_url_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "disable")
+    asked = "?sslmode=verify-full&sslrootcert=%2Fca.crt&options=-c%20geqo%3Doff"
+    told = PostgresStore(SecretStr(f"postgresql://me:hunter2@host:5433/weather{asked}")).dbt_environment()
+    assert told == {
+        "WEATHER_POSTGRES_HOST": "host",
+        "WEATHER_POSTGRES_PORT": "5433",
+        "WEATHER_POSTGRES_USER": "me",
+        "WEATHER_POSTGRES_DATABASE": "weather",
+        "DBT_ENV_SECRET_POSTGRES_PASSWORD": "hunter2",
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": "/ca.crt",
+        "PGOPTIONS": "-c geqo=off",
+    }
 
 
 def test_no_extension_is_needed(postgres_store: PostgresStore) -> None:
@@ -421,3 +445,42 @@ def test_a_full_disk_is_told_and_after_it_has_room_a_rerun_completes(small_disk:
         warehouse.script("drop table filler")
         assert land(warehouse, rows).rows_added == 388
         assert land(warehouse, rows) == Landed(None, 0, 0)
+
+
+def test_of_very_many_payloads_a_fair_share_is_looked_at(
+    postgres_store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "PAYLOADS_READ", 500)
+    rows = [
+        (*row[:-3], '{"always": 1, "half": 1}' if number % 2 else '{"always": 1}', *row[-2:])
+        for number, place in enumerate(PLACES)
+        for row in [observation(hour, number + step / 1000, place=place.id) for step, hour in enumerate(MONTH)]
+    ]
+    with postgres_store.open() as warehouse:
+        land(warehouse, rows, hours=MONTH)
+        (fields,) = warehouse.payload_fields(OBSERVATIONS, MONTH).values()
+    assert 350 < fields.rows < 650
+    assert fields.counts["always"] == fields.rows
+    assert 0.4 < fields.counts["half"] / fields.rows < 0.6
+
+
+def test_a_statement_that_takes_too_long_is_ended_and_told(
+    postgres_store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_connection, "STATEMENT_TIMEOUT", timedelta(seconds=0.2))
+    with postgres_store.open() as warehouse:
+        with pytest.raises(WarehouseError, match=r"a statement was cancelled: .*statement timeout; it may take 0\.2 s"):
+            warehouse.query("select pg_sleep(5)")
+        assert land(warehouse, ROWS) == Landed(1, 24, 0)
+
+
+def test_an_administrator_who_is_no_superuser_makes_the_roles(own_server: PostgresServer) -> None:
+    with psycopg.connect(own_server.url, autocommit=True) as connection:
+        connection.execute("create role administrator login password 'secret' createrole createdb")
+    server = with_parts(own_server.url, user="administrator", password="secret")
+    with fresh_database(server) as url, store_of(url).open() as warehouse:
+        land(warehouse, ROWS)
+        warehouse.make_roles()
+        owners = "select distinct pg_get_userbyid(relowner) from pg_class where relnamespace = 'bronze'::regnamespace"
+        assert warehouse.query(owners) == [("weather_owner",)]
+        assert land(warehouse, ROWS) == Landed(None, 0, 0)

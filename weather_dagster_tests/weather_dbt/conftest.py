@@ -13,12 +13,14 @@ from dbt.contracts.graph.manifest import Manifest
 from pydantic import SecretStr
 
 from weather_dagster.warehouse.base import Store
+from weather_dagster.warehouse.databricks import DatabricksStore
 from weather_dagster.warehouse.duckdb import DuckDBStore
 from weather_dagster.warehouse.postgres import PostgresStore
 from weather_dagster_tests.postgres import fresh_database
 
 PROJECT = Path(__file__).parents[2] / "weather_dbt"
 ENGINES = ("duckdb", "postgres")
+TARGETS: dict[type[Store], str] = {DuckDBStore: "duckdb", PostgresStore: "postgres", DatabricksStore: "databricks"}
 
 
 class Dbt:
@@ -36,30 +38,31 @@ class Dbt:
     def __call__(self, warehouse: Store | Path, *arguments: str) -> None:
         """Run one dbt command and let go of the warehouse."""
         store = DuckDBStore(warehouse) if isinstance(warehouse, Path) else warehouse
-        environment = {"WEATHER_DBT_TARGET": "duckdb", **store.dbt_environment()}
-        manifest = self.manifest(environment["WEATHER_DBT_TARGET"])
+        environment = store.dbt_environment()
+        target = TARGETS[type(store)]
+        manifest = self.manifest(target)
         if isinstance(store, DuckDBStore):
             assert store.path.name == "warehouse.duckdb"
         elif isinstance(store, PostgresStore):
             for node in chain(manifest.nodes.values(), manifest.sources.values()):
                 node.database = environment["WEATHER_POSTGRES_DATABASE"]
-        self._invoke(list(arguments), environment, manifest)
+        self._invoke(list(arguments), target, environment, manifest)
 
     def manifest(self, target: str = "duckdb") -> Manifest:
         """What dbt makes of the project for a target, without a warehouse."""
         if target not in self._manifests:
-            duckdb_path = str(self._scratch / "warehouse.duckdb")
-            environment = {"WEATHER_DBT_TARGET": target, "WEATHER_DUCKDB_PATH": duckdb_path}
-            manifest = self._invoke(["--warn-error", "parse"], environment, None)
+            environment = {"WEATHER_DUCKDB_PATH": str(self._scratch / "warehouse.duckdb")}
+            manifest = self._invoke(["--warn-error", "parse"], target, environment, None)
             assert isinstance(manifest, Manifest)
             self._manifests[target] = manifest
         return self._manifests[target]
 
-    def _invoke(self, arguments: list[str], environment: dict[str, str], manifest: Manifest | None) -> object:
+    def _invoke(
+        self, arguments: list[str], target: str, environment: dict[str, str], manifest: Manifest | None
+    ) -> object:
         options = [
-            "--project-dir", str(self._project), "--profiles-dir", str(self._project),
-            "--target-path", str(self._scratch / environment["WEATHER_DBT_TARGET"]),
-            "--log-path", str(self._scratch / "logs"),
+            "--project-dir", str(self._project), "--profiles-dir", str(self._project), "--target", target,
+            "--target-path", str(self._scratch / target), "--log-path", str(self._scratch / "logs"),
         ]  # fmt: skip
         with pytest.MonkeyPatch.context() as variables:
             for name, value in environment.items():

@@ -1,10 +1,8 @@
 """The same bronze gives the same silver and gold on DuckDB and Postgres, to the last bit of every float."""
 
 import math
-import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +19,9 @@ from weather_dagster.hours import HOUR
 from weather_dagster.locations import Location, load_locations
 from weather_dagster.warehouse.base import Store
 from weather_dagster.warehouse.postgres import PostgresStore
+from weather_dagster_tests.conftest import BIN, without_settings
 from weather_dagster_tests.weather_dbt.bronze import land
-from weather_dagster_tests.weather_dbt.conftest import ENGINES, PROJECT, Dbt
+from weather_dagster_tests.weather_dbt.conftest import ENGINES, Dbt
 from weather_dagster_tests.weather_dbt.test_increments import KEYS, Landings
 
 pytestmark = pytest.mark.integration
@@ -206,6 +205,10 @@ def test_the_same_bronze_gives_the_same_silver_and_gold_to_the_bit(
     dbt: Dbt, stores: Callable[[str], Store], history: str
 ) -> None:
     duckdb_store, postgres_store = both = [stores(engine) for engine in ENGINES]
+    assert isinstance(postgres_store, PostgresStore)
+    with postgres_store.open() as warehouse:
+        # No instant depends on the zone of a session; that of DuckDB's is UTC.
+        warehouse.execute(f"alter database \"{postgres_store.address.database}\" set timezone = 'Asia/Kathmandu'")
     for landings in HISTORIES[history]():
         for store in both:
             land_all(store, landings)
@@ -275,17 +278,20 @@ def test_two_runs_of_dbt_at_once_take_turns(dbt: Dbt, stores: Callable[[str], St
     dbt(postgres, "run")
     land_all(postgres, [landing(OBSERVATIONS, range(20, 40), "openweather", places)])
 
-    def start(scratch: str) -> "subprocess.Popen[str]":
-        command = [
-            str(Path(sys.executable).with_name("dbt")), "run", "--quiet", "--project-dir", str(PROJECT),
-            "--profiles-dir", str(PROJECT), "--target-path", str(tmp_path / scratch), "--log-path", str(tmp_path),
-        ]  # fmt: skip
-        environment = {**os.environ, **postgres.dbt_environment()}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    def start(name: str) -> "subprocess.Popen[str]":
+        settings = {
+            "WEATHER_ENV": "cluster",
+            "WEATHER_POSTGRES_URL": postgres.address.url.get_secret_value(),
+            "WEATHER_HOME": str(tmp_path),
+            "DBT_TARGET_PATH": str(tmp_path / name),
+            "DBT_LOG_PATH": str(tmp_path / name),
+        }
+        environment = without_settings() | settings
+        return subprocess.Popen([BIN / "weather-dbt", "run"], env=environment, stdout=subprocess.PIPE, text=True)
 
     waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
     with psycopg.connect(postgres.address.url.get_secret_value()) as connection:
-        # Each comes to a halt before its first change, and then both are let off at once.
+        # One comes to a halt before its first change, and the other before it.
         connection.execute("lock table silver.observations in exclusive mode")
         runs = [start("one"), start("other")]
         deadline = time.monotonic() + 120

@@ -7,9 +7,10 @@
 {#
     Naive timestamp that clocks in an IANA zone show at an instant; the session's zone has no part in it.
 
-    The rules of the zones are the engine's own: ICU's in DuckDB, tzdata in Postgres, Java's in Databricks. They can differ from
-    each other and from Python's where a law is recent (America/Vancouver from November 2026, say), and what
-    was stored stays as it was. After an update of the engine or its tzdata: dbt build --full-refresh.
+    The rules of the zones are the engine's own: ICU's in DuckDB, in Postgres those that it was built with or the
+    server's tzdata, Java's in Databricks. They can differ from each other and from Python's where a law is recent
+    (America/Vancouver from November 2026, say), and what was stored stays as it was. After an update of the engine or
+    its tzdata: dbt build --full-refresh.
 #}
 {% macro local_time(zone, instant) %}{{ return(adapter.dispatch('local_time')(zone, instant)) }}{% endmacro %}
 
@@ -188,18 +189,6 @@
     {%- set by_day = [{'columns': ['location_id', '(' ~ day ~ ')']}] if day else [] -%}
     {{ return([{'columns': key, 'unique': true}, {'columns': ['load_id']}] + by_day) }}
 {%- endmacro %}
-
-
-{#
-    Hook before a model: lets another dbt run that is at the same model finish first. What this one has read of the
-    watermark is then old, and old enough: it computes some rows once more. DuckDB has one writer anyway, and
-    Databricks lets the later of two merges fail.
-#}
-{% macro one_at_a_time() %}{{ return(adapter.dispatch('one_at_a_time')()) }}{% endmacro %}
-
-{% macro default__one_at_a_time() %}{% endmacro %}
-
-{% macro postgres__one_at_a_time() %}select pg_advisory_xact_lock(hashtext('{{ this }}')){% endmacro %}
 
 
 {# dbt calls it to compare a model with its contract: the types of a contract in the words of Databricks. #}

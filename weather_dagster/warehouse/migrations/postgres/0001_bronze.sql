@@ -15,6 +15,7 @@ create table bronze.loads (
     quarantined bigint not null,
     landed_at_utc timestamptz not null
 );
+create index loads_provider on bronze.loads (provider) where rows_added > 0;
 create table bronze.locations (
     location_id text primary key,
     name text not null,
