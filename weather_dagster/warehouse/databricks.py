@@ -97,8 +97,9 @@ class _Turn:
 class DatabricksWarehouse(Warehouse):
     """A session with a SQL warehouse. Get one from ``DatabricksStore``."""
 
-    def __init__(self, account: Account, patience: timedelta) -> None:
+    def __init__(self, account: Account, *, read_only: bool, patience: timedelta) -> None:
         self.account = account
+        self._read_only = read_only
         self._patience = patience
         self._connection: Connection = connect(account)
 
@@ -216,6 +217,10 @@ class DatabricksWarehouse(Warehouse):
             self._run(f"create or replace temporary view {name} as select * from {file}")
             yield
             self._run(f"drop view {name}")
+
+    def tables(self) -> set[str]:
+        """See ``Warehouse.tables``; what landings keep to themselves is none of them."""
+        return {name for name in super().tables() if name != "bronze.turn" and not name.endswith("_rows")}
 
     def schema_version(self) -> int:
         """See ``schema.Migratable``."""
@@ -396,6 +401,8 @@ class DatabricksWarehouse(Warehouse):
 
     def _modify(self, sql: str, parameters: Parameters = None) -> int:
         """Run one statement that changes a table; how many rows it changed."""
+        if self._read_only:
+            raise WarehouseError(f"the warehouse {self.account} was opened read-only")
         with self._executed(sql, parameters) as cursor:
             return int(cursor.fetchall()[0][0])
 
@@ -481,13 +488,13 @@ class DatabricksStore:
         Raises:
             WarehouseError: the warehouse cannot be reached.
         """
-        with self._connected(LOCK_TIMEOUT) as warehouse:
+        with self._connected(read_only=True, patience=LOCK_TIMEOUT) as warehouse:
             return warehouse.schema_version() > 0
 
     @contextmanager
     def open(self, *, read_only: bool = False, patience: timedelta = LOCK_TIMEOUT) -> Iterator[DatabricksWarehouse]:
         """See ``Store.open``. A writer that has died is waited for as long as its turn lasts, beyond ``patience``."""
-        with self._connected(patience) as warehouse:
+        with self._connected(read_only=read_only, patience=patience) as warehouse:
             where = f"the warehouse {self}"
             if not read_only:
                 upgrade(where, warehouse, MIGRATIONS)
@@ -516,8 +523,8 @@ class DatabricksStore:
         }
 
     @contextmanager
-    def _connected(self, patience: timedelta) -> Iterator[DatabricksWarehouse]:
-        warehouse = DatabricksWarehouse(self.account, patience)
+    def _connected(self, *, read_only: bool, patience: timedelta) -> Iterator[DatabricksWarehouse]:
+        warehouse = DatabricksWarehouse(self.account, read_only=read_only, patience=patience)
         try:
             yield warehouse
         finally:

@@ -3,11 +3,12 @@
 On the stand-in, by the real connector. What all engines have in common is in test_landing.
 """
 
+import inspect
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -19,14 +20,24 @@ from weather_dagster.errors import ConfigurationError, WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.settings import Settings
 from weather_dagster.warehouse import databricks as databricks_module
-from weather_dagster.warehouse.base import Landed
+from weather_dagster.warehouse.base import Landed, Warehouse
 from weather_dagster.warehouse.databricks import DatabricksStore, DatabricksWarehouse
 from weather_dagster_tests.databricks.stand_in import CLIENT_ID, CLIENT_SECRET, TOKEN, StandIn
-from weather_dagster_tests.warehouse.test_duckdb import DAY, PLACES, START, land, observation, rejection, settled
+from weather_dagster_tests.warehouse import test_landing
+from weather_dagster_tests.warehouse.test_duckdb import DAY, PLACES, START, land, observation, rejection
+from weather_dagster_tests.warehouse.test_landing import settled
 
 pytestmark = pytest.mark.integration
 
 VISIBLE = ("loads", "observations", "locations", "quarantine")
+
+
+COMMON = [
+    test
+    for name, test in vars(test_landing).items()
+    if name.startswith("test_") and [*inspect.signature(test).parameters] == ["opened"]
+]
+"""The tests of what all engines do."""
 
 
 @pytest.fixture
@@ -34,6 +45,13 @@ def warehouse(databricks_store: DatabricksStore) -> Iterator[DatabricksWarehouse
     """A fresh one, open."""
     with databricks_store.open() as opened:
         yield opened
+
+
+@pytest.mark.parametrize("behaviour", COMMON, ids=lambda test: test.__name__.removeprefix("test_"))
+def test_it_does_what_every_warehouse_does(
+    warehouse: DatabricksWarehouse, behaviour: Callable[[Warehouse], None]
+) -> None:
+    behaviour(warehouse)
 
 
 def counts(warehouse: DatabricksWarehouse) -> dict[str, int]:
@@ -63,7 +81,9 @@ import sys
 from pydantic import SecretStr
 from weather_dagster.warehouse.databricks import Account, DatabricksStore
 from weather_dagster_tests.databricks.stand_in import HTTP_PATH, TOKEN
-from weather_dagster_tests.warehouse.test_duckdb import DAY, land, observation, rejection, settled
+from weather_dagster_tests.warehouse import test_landing
+from weather_dagster_tests.warehouse.test_duckdb import DAY, land, observation, rejection
+from weather_dagster_tests.warehouse.test_landing import settled
 store = DatabricksStore(Account(sys.argv[1], HTTP_PATH, "weather", SecretStr(TOKEN)))
 with store.open() as warehouse:
     land(warehouse, [observation(hour, 20.0) for hour in DAY], rejections=(rejection("other"),), resolved=(settled(),))

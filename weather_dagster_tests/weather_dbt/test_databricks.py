@@ -6,6 +6,7 @@ Floats may differ by 1e-9: sines, logarithms and powers are those of another lib
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import pytest
