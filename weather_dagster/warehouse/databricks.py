@@ -207,7 +207,7 @@ class DatabricksWarehouse(Warehouse):
                 for provider, endpoint, payload in rows:
                     fields = found.setdefault(Source(provider, endpoint), PayloadFields())
                     fields.rows += 1
-                    fields.counts.update(set(payload_paths(_structure(json.loads(payload)))))
+                    fields.counts.update(set(payload_paths(json.loads(payload))))
         return found
 
     @contextmanager
@@ -445,18 +445,6 @@ def _in_microseconds(table: pa.Table) -> pa.Table:
     """Instants as Delta keeps them."""
     fields = [f.with_type(pa.timestamp("us", "UTC")) if pa.types.is_timestamp(f.type) else f for f in table.schema]
     return table.cast(pa.schema(fields))
-
-
-def _structure(value: Any) -> Any:
-    """What ``payload_paths`` reads, of a payload."""
-    match value:
-        case dict():
-            return {name: _structure(inner) for name, inner in value.items()}
-        case list():
-            return [_structure(inner) for inner in value[:1]]
-        case None:
-            return "NULL"
-    return "VALUE"
 
 
 @dataclass(frozen=True)
