@@ -36,6 +36,9 @@ def _parsed(sql: str) -> exp.Expr:
     for local in [*tree.find_all(exp.AtTimeZone)]:
         # What Databricks makes of an instant and a zone is an instant again.
         local.replace(exp.cast(local.copy(), exp.DType.TIMESTAMPNTZ))
+    for part in [*tree.find_all(exp.Extract)]:
+        if part.name == "EPOCH":
+            part.replace(exp.cast(part.expression, exp.DType.DOUBLE))
     return _deleting_rows(tree) if isinstance(tree, exp.Delete) else tree
 
 
