@@ -39,7 +39,16 @@ def _parsed(sql: str) -> exp.Expr:
     for part in [*tree.find_all(exp.Extract)]:
         if part.name == "EPOCH":
             part.replace(exp.cast(part.expression, exp.DType.DOUBLE))
+    if isinstance(tree, exp.Query):
+        _name_columns(tree)
     return _deleting_rows(tree) if isinstance(tree, exp.Delete) else tree
+
+
+def _name_columns(query: exp.Query) -> None:
+    """Let each column of a result have a name of its own: the connector fails on two that are alike."""
+    for place, column in enumerate(query.selects):
+        if not isinstance(column, exp.Column | exp.Star | exp.Alias):
+            column.replace(exp.alias_(column.copy(), f"column_{place}"))
 
 
 def _write_out(tree: exp.Expr, lists: Mapping[str, Sequence[Any]]) -> None:
