@@ -141,7 +141,9 @@ def _warehouse(settings: Settings) -> Finding:
         store = store_of(settings)
         if not store.exists():
             return Finding("warehouse", Verdict.OK, f"none at {store} yet; the first run makes it")
-        with store.open(patience=LOCK_PATIENCE) as warehouse:
+        # What others share is not to be upgraded by looking at it.
+        is_shared = environment_of(settings).is_shared
+        with store.open(read_only=is_shared, patience=LOCK_PATIENCE) as warehouse:
             ((rows,),) = warehouse.query("select count(*) from bronze.loads")
     except WeatherError as error:
         return Finding("warehouse", Verdict.WARN if "locked by" in str(error) else Verdict.FAIL, str(error))

@@ -119,7 +119,7 @@ def connect(address: Address, *, read_only: bool, patience: timedelta) -> psycop
             psycopg.connect,
             address.url.get_secret_value(),
             autocommit=True,
-            # Plans of statements that come once or twice; a pooler in between need not know them.
+            # A plan would be kept for statements that come once or twice.
             prepare_threshold=None,
             connect_timeout=max(2, int(patience.total_seconds())),
             application_name=f"weather {socket.gethostname()}:{os.getpid()}",
@@ -127,6 +127,8 @@ def connect(address: Address, *, read_only: bool, patience: timedelta) -> psycop
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,
+            # Milliseconds until a server that has vanished in the middle of a COPY is given up.
+            tcp_user_timeout=60_000,
         )
     except psycopg.Error as error:
         # Not chained: of a URL the library can repeat more than it should.
