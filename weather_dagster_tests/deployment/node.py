@@ -256,7 +256,7 @@ class Node:
 
         def show(path: Path, where: str) -> None:
             place = shlex.quote(f"{root}{where}")
-            make = f"mkdir -p {place}" if path.is_dir() else f"mkdir -p {Path(place).parent}; touch {place}"
+            make = f"mkdir -p {place}" if path.is_dir() else f"install -D /dev/null {place}"
             bind = f"mount --bind {shlex.quote(str(path))} {place}; mount -o remount,bind,ro {place}"
             # What lies below a read-only mount is there already.
             lines.append(f"test -e {place} || {{ {make}; }}; {bind}")
@@ -278,8 +278,8 @@ class Node:
             f"ln -s {shlex.quote(sys.prefix)} {root}/opt/venv",
             # As the Dockerfile makes them; a volume covers them.
             f"install --directory --owner=10001 --group=10001 {root}/var/lib/weather {root}/opt/dagster/dagster_home",
-            f"cd {root}; mkdir -p proc dev tmp; mount -t proc proc proc; mount -t tmpfs -o mode=755 dev dev; mkdir dev/shm",
-            "mount -t tmpfs -o mode=1777,size=64m shm dev/shm",
+            f"cd {root}; mkdir -p proc dev tmp; mount -t proc proc proc; mount -t tmpfs -o mode=755 dev dev",
+            "mkdir dev/shm; mount -t tmpfs -o mode=1777,size=64m shm dev/shm",
             *(
                 f"mknod -m 666 dev/{device} c {number}"
                 for device, number in {"null": "1 3", "zero": "1 5", "random": "1 8", "urandom": "1 9"}.items()
