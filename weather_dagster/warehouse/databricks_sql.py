@@ -33,8 +33,23 @@ def _text(tree: exp.Expr) -> str:
 
 @lru_cache(maxsize=256)
 def _parsed(sql: str) -> exp.Expr:
-    tree = sqlglot.parse_one(sql, read="duckdb")
+    tree = sqlglot.parse_one(sql, read="duckdb").transform(_in_own_words)
     return _deleting_rows(tree) if isinstance(tree, exp.Delete) else tree
+
+
+def _in_own_words(node: exp.Expr) -> exp.Expr:
+    """What sqlglot leaves as it is, or makes something else of."""
+    match node:
+        case exp.GenerateSeries() if isinstance(node.parent, exp.Table | exp.Lateral):
+            return exp.Anonymous(this="explode", expressions=[node])
+        case exp.Extract() if node.name.upper() == "EPOCH":
+            return exp.cast(node.expression, "double")
+        case exp.AtTimeZone():
+            # Of an instant: what clocks in the zone show has none itself.
+            return exp.cast(
+                exp.func("from_utc_timestamp", node.this, node.args["zone"]), "timestamp_ntz", dialect="spark"
+            )
+    return node
 
 
 def _deleting_rows(delete: exp.Delete) -> exp.Expr:
