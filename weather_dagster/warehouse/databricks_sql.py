@@ -34,6 +34,11 @@ def _text(tree: exp.Expr) -> str:
 @lru_cache(maxsize=256)
 def _parsed(sql: str) -> exp.Expr:
     tree = sqlglot.parse_one(sql, read="duckdb").transform(_in_own_words)
+    if isinstance(tree, exp.Query):
+        # Spark names a column without a name by its text, a count by all but its filter: two could have one name.
+        for number, column in enumerate(tree.selects):
+            if not isinstance(column, exp.Alias | exp.Column | exp.Star):
+                column.replace(exp.alias_(column.copy(), f"column_{number}"))
     return _deleting_rows(tree) if isinstance(tree, exp.Delete) else tree
 
 
