@@ -227,6 +227,27 @@ def test_a_statement_that_another_writer_undid_is_run_again(
     assert land(warehouse, [observation(START, 10.0)]) == Landed(1, 1, 0)
 
 
+def test_portable_queries_are_understood(warehouse: DatabricksWarehouse) -> None:
+    rows = warehouse.query(
+        """
+        select places.name, grid.hour at time zone 'Asia/Kathmandu', extract(epoch from grid.hour),
+            count(*) filter (where later.n = 1), count(*) filter (where later.n > 1)
+        from unnest($names::varchar[]) as places (name)
+        cross join generate_series($first::timestamptz, $last::timestamptz, interval '1 hour') as grid (hour)
+        cross join lateral generate_series(1, 3) as later (n)
+        where places.name = any($names::varchar[]) and ($none::varchar is null or places.name = $none)
+        group by places.name, grid.hour
+        order by 1, 2
+        """,
+        {"names": ["b", "a"], "first": START, "last": START + HOUR, "none": None},
+    )
+    hours = [START, START + HOUR]
+    local = [hour.replace(tzinfo=None) + timedelta(hours=5, minutes=45) for hour in hours]
+    assert rows == [
+        (name, shown, hour.timestamp(), 1, 2) for name in "ab" for hour, shown in zip(hours, local, strict=True)
+    ]
+
+
 def test_a_deletion_from_bronze_finds_the_rows_behind_the_view(warehouse: DatabricksWarehouse) -> None:
     land(warehouse, [observation(START, 10.0)])
     land(warehouse, [observation(START, 11.0)])
