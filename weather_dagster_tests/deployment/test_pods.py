@@ -289,8 +289,15 @@ def test_the_web_server_for_those_who_look_changes_nothing(platform: Platform) -
     assert told["__typename"] == "UnauthorizedError"
 
 
+def test_servers_and_ingestor_begin_with_json(platform: Platform) -> None:
+    told = [pod for pod in platform.node.pods if pod.name in ("code", "green", "webserver", "daemon", "ingestor")]
+    assert len(told) >= 3
+    for pod in told:
+        assert isinstance(json.loads(pod.output.splitlines()[0]), dict), pod.name
+
+
 def test_no_secret_is_in_what_pods_say(platform: Platform) -> None:
-    assert len(platform.node.pods) > 8
+    assert {"migrate", "code", "webserver", "daemon"} <= {pod.name for pod in platform.node.pods}
     for pod in platform.node.pods:
         assert [name for name, password in PASSWORDS.items() if password in pod.output] == [], pod.name
     for job, _ in platform.node.jobs.values():
