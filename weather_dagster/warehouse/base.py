@@ -2,8 +2,8 @@
 
 SQL that is written outside this folder is understood by DuckDB and Postgres alike: names and casts of the standard,
 ``$name`` for parameters, ``= any($names)`` for lists, no comments, ``qualify``, ``group by all``, ``semi join``,
-``list`` or ``arg_max``. Databricks gets it translated. Engines differ in how they sort and print text, round and write times: that
-is done in Python.
+``list`` or ``arg_max``. Databricks gets it translated. Engines differ in how they sort and print text, round and write
+times: that is done in Python.
 """
 
 from abc import ABC, abstractmethod
