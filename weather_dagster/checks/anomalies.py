@@ -129,7 +129,7 @@ def providers_agree(store: Warehouse, dataset: Dataset, _: Sequence[Location], h
             select provider, location_id, valid_hour_utc, {", ".join(limits)},
                 row_number() over (
                     partition by provider, location_id, valid_hour_utc
-                    order by greatest(observed_at_utc - valid_hour_utc, valid_hour_utc - observed_at_utc),
+                    order by abs(extract(epoch from observed_at_utc) - extract(epoch from valid_hour_utc)),
                         observed_at_utc, load_id desc
                 ) as ranking
             from bronze.{dataset.name}
