@@ -217,8 +217,8 @@ def _standstills(store: Warehouse, hours: HourRange) -> list[tuple[int, str, str
     columns = list(dict.fromkeys(q.name for group, _ in groups for q in group))
     runs = " union all ".join(
         f"""
-        select {index}, location_id, count(*), min(valid_hour_utc), max(valid_hour_utc),
-            min({group[0].name}), min({group[-1].name})
+        select {index} as combination, location_id, count(*) as constant_hours, min(valid_hour_utc) as since,
+            max(valid_hour_utc) as until, min({group[0].name}) as first_value, min({group[-1].name}) as last_value
         from (
             select *, sum(is_new) over (partition by location_id order by valid_hour_utc) as run
             from (
@@ -243,13 +243,14 @@ def _standstills(store: Warehouse, hours: HourRange) -> list[tuple[int, str, str
 
 
 _JUMP = """
-    select location_id, valid_hour_utc, '{name}', {name}_before, {name}
+    select location_id, valid_hour_utc, '{name}' as quantity, {name}_before as before, {name} as value
     from steps
     where valid_hour_utc >= $first and valid_hour_utc - hour_before = interval '1 hour'
         and provider = provider_before and abs({name} - {name}_before) > {limit}
 """
 _DISAGREEMENT = """
-    select location_id, valid_hour_utc, '{name}', one, one_{name}, other, other_{name}
+    select location_id, valid_hour_utc, '{name}' as quantity, one, one_{name} as value,
+        other, other_{name} as other_value
     from pairs
     where abs(one_{name} - other_{name}) > {limit}
 """

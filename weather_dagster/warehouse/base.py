@@ -1,8 +1,8 @@
 """What every warehouse can do, whatever engine it stands on.
 
 SQL that is written outside this folder is understood by DuckDB and Postgres alike: names and casts of the standard,
-``$name`` for parameters, ``= any($names)`` for lists, no ``qualify``, ``group by all``, ``semi join``, ``list`` or
-``arg_max``. Databricks gets it translated. Engines differ in how they sort and print text, round and write times: that
+``$name`` for parameters, ``= any($names)`` for lists, no comments, ``qualify``, ``group by all``, ``semi join``,
+``list`` or ``arg_max``. Databricks gets it translated. Engines differ in how they sort and print text, round and write times: that
 is done in Python.
 """
 

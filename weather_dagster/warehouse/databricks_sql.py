@@ -20,9 +20,7 @@ def translated(sql: str, parameters: Parameters) -> tuple[str, dict[str, Any] | 
     lists = {name: value for name, value in parameters.items() if isinstance(value, list | tuple)}
     if lists:
         tree = tree.copy()
-        for placeholder in [*tree.find_all(exp.Placeholder)]:
-            if placeholder.name in lists:
-                placeholder.replace(exp.array(*map(exp.convert, lists[placeholder.name]), dialect="databricks"))
+        _write_out(tree, lists)
     used = {placeholder.name for placeholder in tree.find_all(exp.Placeholder)}
     return _text(tree), {name: value for name, value in parameters.items() if name in used}
 
@@ -33,28 +31,61 @@ def _text(tree: exp.Expr) -> str:
 
 @lru_cache(maxsize=256)
 def _parsed(sql: str) -> exp.Expr:
-    tree = sqlglot.parse_one(sql, read="duckdb").transform(_in_own_words)
+    tree = sqlglot.parse_one(sql, read="duckdb")
+    _make_series_tables(tree)
+    for local in [*tree.find_all(exp.AtTimeZone)]:
+        # What Databricks makes of an instant and a zone is an instant again.
+        local.replace(exp.cast(local.copy(), exp.DType.TIMESTAMPNTZ))
+    for part in [*tree.find_all(exp.Extract)]:
+        if part.name == "EPOCH":
+            part.replace(exp.cast(part.expression, exp.DType.DOUBLE))
     if isinstance(tree, exp.Query):
-        # Spark names a column without a name by its text, a count by all but its filter: two could have one name.
-        for number, column in enumerate(tree.selects):
-            if not isinstance(column, exp.Alias | exp.Column | exp.Star):
-                column.replace(exp.alias_(column.copy(), f"column_{number}"))
+        _name_columns(tree)
     return _deleting_rows(tree) if isinstance(tree, exp.Delete) else tree
 
 
-def _in_own_words(node: exp.Expr) -> exp.Expr:
-    """What sqlglot leaves as it is, or makes something else of."""
-    match node:
-        case exp.GenerateSeries() if isinstance(node.parent, exp.Table | exp.Lateral):
-            return exp.Anonymous(this="explode", expressions=[node])
-        case exp.Extract() if node.name.upper() == "EPOCH":
-            return exp.cast(node.expression, "double")
-        case exp.AtTimeZone():
-            # Of an instant: what clocks in the zone show has none itself.
-            return exp.cast(
-                exp.func("from_utc_timestamp", node.this, node.args["zone"]), "timestamp_ntz", dialect="spark"
-            )
-    return node
+def _name_columns(query: exp.Query) -> None:
+    """Let each column of a result have a name of its own: the connector fails on two that are alike."""
+    for place, column in enumerate(query.selects):
+        if not isinstance(column, exp.Column | exp.Star | exp.Alias):
+            column.replace(exp.alias_(column.copy(), f"column_{place}"))
+
+
+def _write_out(tree: exp.Expr, lists: Mapping[str, Sequence[Any]]) -> None:
+    """Lists of parameters as literals: ``= any($names)`` is ``in ('a', 'b')``, elsewhere they are arrays."""
+    for placeholder in [*tree.find_all(exp.Placeholder)]:
+        if placeholder.name not in lists:
+            continue
+        values = [exp.convert(value) for value in lists[placeholder.name]]
+        if among := placeholder.find_ancestor(exp.Any):
+            comparison = among.parent
+            assert isinstance(comparison, exp.EQ), "any() is of lists that something is equal to one of"
+            comparison.replace(exp.In(this=comparison.this, expressions=values) if values else exp.false())
+        else:
+            placeholder.replace(exp.array(*values, dialect="databricks"))
+
+
+def _make_series_tables(tree: exp.Expr) -> None:
+    """Let ``unnest`` and ``generate_series`` that are read as tables be made by ``explode``."""
+    for made in [*tree.find_all(exp.Unnest, exp.GenerateSeries)]:
+        table = made if isinstance(made, exp.Unnest) else made.parent
+        alias = table.args["alias"] if isinstance(table, exp.Unnest | exp.Table | exp.Lateral) else None
+        if alias is None:
+            continue
+        rows = exp.Explode(this=made.expressions[0] if isinstance(made, exp.Unnest) else _sequence(made))
+        if isinstance(table, exp.Lateral):
+            join = table.parent
+            join.parent.append("laterals", exp.Lateral(this=rows, view=True, alias=alias.copy()))
+            join.pop()
+        else:
+            (column,) = alias.columns
+            table.replace(exp.select(rows.as_(column)).subquery(alias.this))
+
+
+def _sequence(series: exp.GenerateSeries) -> exp.Expr:
+    """The same numbers or instants; without a step Databricks would count backwards where there are none."""
+    step = series.args.get("step") or exp.Literal.number(1)
+    return exp.func("sequence", series.args["start"], series.args["end"], step, dialect="databricks")
 
 
 def _deleting_rows(delete: exp.Delete) -> exp.Expr:

@@ -458,15 +458,18 @@ class PostgresWarehouse(Warehouse):
     def _explain(self, error: psycopg.Error) -> str:
         told = explain(self.address, error)
         if isinstance(error, psycopg.errors.LockNotAvailable):
-            holders = self._connection.execute(
-                """
-                select application_name || ' (PID ' || pid || ')' from pg_stat_activity
-                where pid in (
-                    select pid from pg_locks where locktype = 'advisory' and granted and objid in (%s, %s)
-                ) and datname = current_database()
-                """,
-                [_LANDING_LOCK, _MIGRATION_LOCK],
-            ).fetchall()
+            try:
+                holders = self._connection.execute(
+                    """
+                    select application_name || ' (PID ' || pid || ')' from pg_stat_activity
+                    where pid in (
+                        select pid from pg_locks where locktype = 'advisory' and granted and objid in (%s, %s)
+                    ) and datname = current_database()
+                    """,
+                    [_LANDING_LOCK, _MIGRATION_LOCK],
+                ).fetchall()
+            except psycopg.Error:
+                return told  # The first error is the one to tell.
             told += "".join(f"; {holder} is landing or upgrading" for (holder,) in holders)
         return told
 

@@ -20,6 +20,8 @@ from pydantic import SecretStr
 from weather_dagster.errors import ConfigurationError, WarehouseError
 
 SETTING = "WEATHER_POSTGRES_URL"
+OLDEST_SERVER = 15
+"""The first that has unique indexes in which null equals null."""
 STATEMENT_TIMEOUT = timedelta(minutes=10)
 """No statement of ours takes longer on any store that is well."""
 IDLE_TIMEOUT = timedelta(minutes=1)
@@ -117,7 +119,7 @@ def connect(address: Address, *, read_only: bool, patience: timedelta) -> psycop
             psycopg.connect,
             address.url.get_secret_value(),
             autocommit=True,
-            # Plans of statements that come once or twice; a pooler in between need not know them.
+            # A plan would be kept for statements that come once or twice.
             prepare_threshold=None,
             connect_timeout=max(2, int(patience.total_seconds())),
             application_name=f"weather {socket.gethostname()}:{os.getpid()}",
@@ -125,10 +127,17 @@ def connect(address: Address, *, read_only: bool, patience: timedelta) -> psycop
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,
+            # Milliseconds until a server that has vanished in the middle of a COPY is given up.
+            tcp_user_timeout=60_000,
         )
     except psycopg.Error as error:
         # Not chained: of a URL the library can repeat more than it should.
         raise WarehouseError(_why_not_connected(address, error)) from None
+    if (version := connection.info.server_version // 10_000) < OLDEST_SERVER:
+        connection.close()
+        raise WarehouseError(
+            f"the warehouse {address} is on PostgreSQL {version}; upgrade the server to {OLDEST_SERVER} or newer"
+        )
     settings = {
         "TimeZone": "UTC",
         "statement_timeout": _milliseconds(STATEMENT_TIMEOUT),

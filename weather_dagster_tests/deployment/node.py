@@ -109,7 +109,7 @@ class Pod:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and self.process.poll() is None:
             for child in children.read_text().split():
-                if os.readlink(f"/proc/{child}/root") != "/":
+                if Path(f"/proc/{child}/root").readlink() != Path("/"):
                     return int(child)
             time.sleep(0.02)
         raise AssertionError(f"{self.name} is not running:\n{self.output[-4000:]}")
@@ -123,7 +123,9 @@ class Pod:
         )  # fmt: skip
 
     def answers(self, probe: str) -> bool:
-        """Whether it passes one of its probes, once."""
+        """Whether it runs and passes one of its probes, once."""
+        if self.process.poll() is not None:
+            return False
         told = self.container[probe]
         timeout = told["timeoutSeconds"]
         if command := told.get("exec", {}).get("command"):
@@ -201,18 +203,18 @@ class Node:
         (found,) = [thing for thing in self.objects if (thing["kind"], name_of(thing)) == (kind, name)]
         return found
 
-    def start(self, name: str, template: Object, which: int = 0) -> Pod:
-        """Start a container of a pod's template, by its place among all of them."""
+    def start(self, name: str, template: Object, container: Object | None = None) -> Pod:
+        """Start a container of a pod's template; the first one that is no init container, unless one is given."""
         spec = template["spec"]
-        container = [*spec.get("initContainers", []), *spec["containers"]][which]
+        container = container or spec["containers"][0]
         environment = self.environment(container)
         user = rights(spec, container)
         command = [*container.get("command", []), *container.get("args", [])]
         log = self.folder / f"{len(self.pods):02}-{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", self._setup(name, spec, container),
-                 "sh", *user, *command],
+                ["unshare", "--mount", "--pid", "--fork", "--kill-child",
+                 "sh", "-ec", self._setup(name, spec, container), "sh", *user, *command],
                 env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         pod = Pod(name, container, user, environment, log, process)
@@ -247,20 +249,21 @@ class Node:
         """The script that makes the root of a container and changes into it."""
         root = self.folder / "roots" / f"{len(self.pods):02}-{name}"
         root.mkdir(parents=True)
-        passwd = f"weather:x:{spec['securityContext']['runAsUser']}:10001::{APPLICATION}:/usr/sbin/nologin\n"
+        user = spec["securityContext"]
+        passwd = f"weather:x:{user['runAsUser']}:{user['runAsGroup']}::{APPLICATION}:/usr/sbin/nologin\n"
         self._file("passwd", Path("/etc/passwd").read_text(encoding="utf-8") + passwd)
         lines = ["mount --make-rprivate /", f"mount -t tmpfs -o mode=755 root {root}"]
 
         def show(path: Path, where: str) -> None:
             place = shlex.quote(f"{root}{where}")
-            make = f"mkdir -p {place}" if path.is_dir() else f"mkdir -p {Path(place).parent}; touch {place}"
+            make = f"mkdir -p {place}" if path.is_dir() else f"install -D /dev/null {place}"
             bind = f"mount --bind {shlex.quote(str(path))} {place}; mount -o remount,bind,ro {place}"
             # What lies below a read-only mount is there already.
             lines.append(f"test -e {place} || {{ {make}; }}; {bind}")
 
         for path in map(Path, ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")):
             if path.is_symlink():
-                lines.append(f"ln -s {os.readlink(path)} {root}{path}")
+                lines.append(f"ln -s {path.readlink()} {root}{path}")
             elif path.exists():
                 show(path, str(path))
         show(Path("/etc"), "/etc")
@@ -275,16 +278,14 @@ class Node:
             f"ln -s {shlex.quote(sys.prefix)} {root}/opt/venv",
             # As the Dockerfile makes them; a volume covers them.
             f"install --directory --owner=10001 --group=10001 {root}/var/lib/weather {root}/opt/dagster/dagster_home",
-            f"mkdir -p {root}/proc {root}/tmp {root}/dev; mount -t proc proc {root}/proc",
-            f"mount -t tmpfs -o mode=755 dev {root}/dev",
+            f"cd {root}; mkdir -p proc dev tmp; mount -t proc proc proc; mount -t tmpfs -o mode=755 dev dev",
+            "mkdir dev/shm; mount -t tmpfs -o mode=1777,size=64m shm dev/shm",
             *(
-                f"mknod -m 666 {root}/dev/{device} c {number}"
+                f"mknod -m 666 dev/{device} c {number}"
                 for device, number in {"null": "1 3", "zero": "1 5", "random": "1 8", "urandom": "1 9"}.items()
             ),
-            f"mkdir {root}/dev/shm; mount -t tmpfs -o mode=1777,size=64m shm {root}/dev/shm",
         ]
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
-        group = spec["securityContext"]["fsGroup"]
         for mount in sorted(container.get("volumeMounts", []), key=lambda one: len(one["mountPath"])):
             volume, where = volumes[mount["name"]], mount["mountPath"].rstrip("/")
             if "configMap" in volume:
@@ -292,7 +293,9 @@ class Node:
             else:
                 size = int(quantity(volume["emptyDir"]["sizeLimit"]))
                 lines.append(f"mkdir -p {root}{where}")
-                lines.append(f"mount -t tmpfs -o mode=2777,gid={group},size={size} {mount['name']} {root}{where}")
+                lines.append(
+                    f"mount -t tmpfs -o mode=2777,gid={user['fsGroup']},size={size} {mount['name']} {root}{where}"
+                )
         if spec.get("automountServiceAccountToken", True):
             show(self.folder / "serviceaccount", ACCOUNT)
         if container["securityContext"]["readOnlyRootFilesystem"]:
@@ -364,7 +367,8 @@ def rights(spec: Object, container: Object) -> list[str]:
     pod, own = spec["securityContext"], container["securityContext"]
     command = [
         *("setpriv", f"--reuid={pod['runAsUser']}", f"--regid={pod['runAsGroup']}", f"--groups={pod['fsGroup']}"),
-        "--inh-caps=-all",
+        # What unshare asked for is forgotten when the user changes.
+        *("--inh-caps=-all", "--pdeathsig=KILL"),
     ]
     if own["allowPrivilegeEscalation"] is False:
         command.append("--no-new-privs")
