@@ -11,12 +11,21 @@ from typing import Any
 
 import pytest
 
+from weather_dagster.automation.retention import prune_versions
+from weather_dagster.automation.watermarks import waiting_load
+from weather_dagster.checks.anomalies import changes_are_gradual, providers_agree, usual_row_counts, values_move
+from weather_dagster.checks.bronze import completeness
 from weather_dagster.datasets import DATASETS, OBSERVATIONS
-from weather_dagster.warehouse.base import Store
+from weather_dagster.hours import HOUR, HourRange
+from weather_dagster.quarantine import entries
+from weather_dagster.report.data import read_report_data
+from weather_dagster.status import place_statuses
+from weather_dagster.warehouse.base import Store, Warehouse
 from weather_dagster.warehouse.databricks import DatabricksStore
+from weather_dagster_tests.weather_dbt.bronze import NOW
 from weather_dagster_tests.weather_dbt.conftest import Dbt
 from weather_dagster_tests.weather_dbt.test_increments import KEYS
-from weather_dagster_tests.weather_dbt.test_two_engines import BRONZE, HISTORIES, PLACES, land_all, landing
+from weather_dagster_tests.weather_dbt.test_two_engines import BRONZE, HISTORIES, PLACES, START, land_all, landing
 
 pytestmark = pytest.mark.integration
 
@@ -114,3 +123,31 @@ def test_the_comparison_sees_what_is_more_than_the_last_digits(
     with databricks_store.open() as warehouse:
         warehouse.execute("update gold.daily_weather set pressure_mean_hpa = pressure_mean_hpa + 1e-5")
     assert "pressure_mean_hpa" in str(difference(*both, table))
+
+
+PLACE = next(iter(PLACES.values()))
+SPAN = HourRange(START, START + 40 * HOUR)
+READERS: dict[str, Callable[[Warehouse], object]] = {
+    "status": lambda store: place_statuses(store, [PLACE], SPAN.last),
+    "completeness": lambda store: completeness(store, OBSERVATIONS, [PLACE], SPAN).description,
+    "providers": lambda store: providers_agree(store, OBSERVATIONS, [PLACE], SPAN).description,
+    "counts": lambda store: usual_row_counts(store, OBSERVATIONS, [PLACE], SPAN).description,
+    "jumps": lambda store: changes_are_gradual(store, SPAN).description,
+    "standstill": lambda store: values_move(store, SPAN).description,
+    "quarantine": lambda store: entries(store, limit=5),
+    "waiting": waiting_load,
+    "report": lambda store: read_report_data(store, {PLACE.id}).hourly[PLACE.id]["time"],
+    "versions": lambda store: prune_versions(store, NOW, dry_run=True),
+}
+
+
+def test_what_reads_a_store_reads_the_same(
+    dbt: Dbt, stores: Callable[[str], Store], databricks_store: DatabricksStore
+) -> None:
+    told = []
+    for store in (stores("duckdb"), databricks_store):
+        land_all(store, [landing(OBSERVATIONS, range(30), name, [PLACE]) for name in ("simulator", "openweather")])
+        dbt(store, "run")
+        with store.open(read_only=True) as warehouse:
+            told.append({name: read(warehouse) for name, read in READERS.items()})
+    assert told[0] == told[1]
