@@ -71,7 +71,7 @@ _HOURLY = {
     "snow_mm": "weather.snow_mm",
     "wind_speed_ms": "weather.wind_speed_ms",
     "wind_gust_ms": "weather.wind_gust_ms",
-    "wind_direction_deg": "weather.wind_direction_deg::integer",
+    "wind_direction_deg": "round(weather.wind_direction_deg)::integer",
     "wind_compass": "weather.wind_compass",
     **{q.name: f"air.{q.name}" for q in CHARTED_POLLUTANTS},
 }
