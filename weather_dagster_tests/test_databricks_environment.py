@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from weather_dagster.environments import tell_dagster
-from weather_dagster.hours import format_hour, utc_now
+from weather_dagster.hours import floor_hour, format_hour, utc_now
 from weather_dagster.settings import Settings
 from weather_dagster.warehouse.databricks import DatabricksStore
 from weather_dagster_tests.conftest import Weather
@@ -95,14 +95,14 @@ def test_the_token_is_in_no_file_and_in_no_table(settings: dict[str, str]) -> No
 def test_a_token_that_has_expired_is_told_in_a_line(
     settings: dict[str, str], databricks_server: StandIn, weather: Weather, command: str
 ) -> None:
-    hour = format_hour(utc_now() - timedelta(hours=2))
+    hour = format_hour(floor_hour(utc_now()) - timedelta(hours=2))
     databricks_server.fail(is_token_expired=True)
     try:
         refused = weather(command, *(("--from", hour, "--to", hour) if command == "ingest" else ()), **settings)
     finally:
         databricks_server.fail(is_token_expired=False)
     assert refused.returncode == 1
-    assert refused.stderr.strip().splitlines() == [
+    assert refused.stderr.strip() == (
         f"Error: the warehouse weather at {databricks_server.url}: {databricks_server.url} does not accept "
         "DATABRICKS_TOKEN: it has expired, was revoked, or is of another workspace"
-    ]
+    )

@@ -57,9 +57,8 @@ def _write_out(tree: exp.Expr, lists: Mapping[str, Sequence[Any]]) -> None:
         if placeholder.name not in lists:
             continue
         values = [exp.convert(value) for value in lists[placeholder.name]]
-        if among := placeholder.find_ancestor(exp.Any):
-            comparison = among.parent
-            assert isinstance(comparison, exp.EQ), "any() is of lists that something is equal to one of"
+        comparison = placeholder.find_ancestor(exp.EQ)
+        if comparison and isinstance(comparison.expression, exp.Any):
             comparison.replace(exp.In(this=comparison.this, expressions=values) if values else exp.false())
         else:
             placeholder.replace(exp.array(*values, dialect="databricks"))
@@ -67,16 +66,17 @@ def _write_out(tree: exp.Expr, lists: Mapping[str, Sequence[Any]]) -> None:
 
 def _make_series_tables(tree: exp.Expr) -> None:
     """Let ``unnest`` and ``generate_series`` that are read as tables be made by ``explode``."""
-    for made in [*tree.find_all(exp.Unnest, exp.GenerateSeries)]:
-        table = made if isinstance(made, exp.Unnest) else made.parent
-        alias = table.args["alias"] if isinstance(table, exp.Unnest | exp.Table | exp.Lateral) else None
-        if alias is None:
+    for table in [*tree.find_all(exp.Unnest, exp.Table, exp.Lateral)]:
+        if isinstance(table, exp.Unnest):
+            array = table.expressions[0]
+        elif isinstance(table.this, exp.GenerateSeries):
+            array = _sequence(table.this)
+        else:
             continue
-        rows = exp.Explode(this=made.expressions[0] if isinstance(made, exp.Unnest) else _sequence(made))
-        if isinstance(table, exp.Lateral):
-            join = table.parent
-            join.parent.append("laterals", exp.Lateral(this=rows, view=True, alias=alias.copy()))
-            join.pop()
+        alias, rows = table.args["alias"], exp.Explode(this=array)
+        if isinstance(table, exp.Lateral) and table.parent and table.parent_select:
+            table.parent_select.append("laterals", exp.Lateral(this=rows, view=True, alias=alias.copy()))
+            table.parent.pop()
         else:
             (column,) = alias.columns
             table.replace(exp.select(rows.as_(column)).subquery(alias.this))
