@@ -123,11 +123,12 @@ def is_secret(variable: str) -> bool:
 
 
 def instance_findings(config: Values) -> Findings:
-    """What Dagster itself says of a dagster.yaml, the configuration of its storages and launcher included."""
-    from dagster import DagsterError
+    """What Dagster itself says of a dagster.yaml, the configuration of its storages, launcher and loggers included."""
+    from dagster import DagsterError, DagsterInstance
     from dagster._check import CheckError
     from dagster._config import resolve_to_config_type, validate_config
     from dagster._core.instance.config import dagster_instance_config
+    from dagster._utils.warnings import disable_dagster_warnings
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -144,7 +145,28 @@ def instance_findings(config: Values) -> Findings:
             schema = resolve_to_config_type(configurable.config_type())
             errors = validate_config(schema, part.get("config", {})).errors or []
             findings += [f"{key}: {error.message}" for error in errors]
+        if key.endswith("_storage"):
+            findings += [f"{key}: {finding}" for finding in _driver_findings(part["config"])]
+    try:
+        with disable_dagster_warnings():
+            DagsterInstance.ephemeral(settings={"python_logs": config["python_logs"]}).get_handlers()
+    except (ValueError, TypeError) as error:
+        findings.append(f"python_logs: {error}: {error.__cause__}")
     return findings
+
+
+def _driver_findings(config: Values) -> Findings:
+    """What SQLAlchemy makes of the URL that dagster-postgres makes; nothing is reached."""
+    from dagster_postgres.utils import pg_url_from_config
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = pg_url_from_config({"postgres_db": {**config["postgres_db"], "password": "none"}})
+        driver = create_engine(url).driver
+    except (ArgumentError, ImportError) as error:
+        return [str(error)]
+    return [] if driver == "psycopg2" else [f"SQLAlchemy takes {driver}, dagster-postgres catches errors of psycopg2"]
 
 
 def kubernetes_findings(objects: Iterable[Object], versions: Sequence[str] = SUPPORTED_KUBERNETES) -> Findings:
