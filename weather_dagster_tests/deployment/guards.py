@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from weather_dagster_tests.deployment.rendering import (
     MANIFESTS,
+    NAMESPACE,
     VALUES,
     Object,
     Values,
@@ -305,6 +306,66 @@ def secret_findings(objects: list[Object], declared: Mapping[str, Any]) -> Findi
         elif declared[name].get("optional", False) and not may_miss:
             findings.append(f"{who}: Secret {name} may be missing, and is needed")
     return findings
+
+
+WRITTEN_OUT = re.compile(r"://[\w.-]+:[^\s@{$\"]+@")
+"""A URL with a password that is no template."""
+# Who reads the Secrets of owner and superuser; web servers and daemon read Dagster's alone.
+READERS = {
+    "weather-warehouse-owner": {
+        "Job weather-migrate-",
+        "CronJob weather-backup",
+        "StatefulSet weather-postgres",
+        "Cluster weather-postgres",
+    },
+    "weather-postgres": {
+        "Job weather-migrate-",
+        "Job weather-restore-",
+        "StatefulSet weather-postgres",
+        "Cluster weather-postgres",
+    },
+}
+SERVERS = ("Deployment weather-dagster-webserver", "Deployment weather-dagster-daemon")
+
+
+def written_secret_findings(objects: list[Object]) -> Findings:
+    """Secrets among the objects, and passwords and keys that are written out in others."""
+    findings = []
+    for thing in objects:
+        who = f"{thing['kind']} {name_of(thing)}"
+        if thing["kind"] == "Secret":
+            findings.append(f"{who} is in the repository")
+        literal = thing.get("data", {}) if thing["kind"] == "ConfigMap" else {}
+        findings += [f"{who}: {name} written out" for name in literal if is_secret(name) and "_URL" not in name]
+        findings += [f"{who}: a URL with its password" for _ in WRITTEN_OUT.findall(json.dumps(thing))]
+    for pod, template in pods(objects):
+        written = [entry["name"] for c in containers(template) for entry in c.get("env", []) if "value" in entry]
+        findings += [f"{pod}: {name} written out" for name in written if is_secret(name)]
+    return findings
+
+
+def reader_findings(objects: list[Object]) -> Findings:
+    """Who reads a Secret that is not for it."""
+    return sorted(
+        {
+            f"{who} reads {name}"
+            for who, name, _, _ in secret_references(objects)
+            if who not in READERS.get(name, {who}) or (who.startswith(SERVERS) and name != "dagster-postgresql")
+        }
+    )
+
+
+def namespace_findings(objects: list[Object]) -> Findings:
+    """Objects in another namespace, and two of one name."""
+    names = [f"{thing['kind']} {name_of(thing)}" for thing in objects]
+    return [
+        *(
+            f"{thing['kind']} {name_of(thing)} is in {thing['metadata']['namespace']}"
+            for thing in objects
+            if thing["metadata"].get("namespace", NAMESPACE) != NAMESPACE
+        ),
+        *(f"{name} is there twice" for name in sorted(set(names)) if names.count(name) > 1),
+    ]
 
 
 def external_secret_findings(objects: list[Object], declared: Mapping[str, Any]) -> Findings:
