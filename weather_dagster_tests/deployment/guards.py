@@ -375,7 +375,10 @@ def external_secret_findings(objects: list[Object], declared: Mapping[str, Any])
         if thing["kind"] == "ExternalSecret":
             target = thing["spec"]["target"]
             template = target.get("template", {}).get("data")
-            made[target["name"]] = set(template or [entry["secretKey"] for entry in thing["spec"]["data"]])
+            # All that the store has; what that is, its owner says.
+            extracted = declared[target["name"]]["keys"] if "dataFrom" in thing["spec"] else []
+            listed = [entry["secretKey"] for entry in thing["spec"].get("data", [])]
+            made[target["name"]] = set(template or [*listed, *extracted])
     # The certificate is cert-manager's.
     needed = {name for _, name, _, _ in secret_references(objects)} - {"weather-tls"}
     return [
@@ -585,7 +588,7 @@ def own_variables(objects: list[Object]) -> set[str]:
             variables |= {entry["name"] for entry in container.get("env", [])}
             for source in container.get("envFrom", []):
                 variables |= maps.get(source.get("configMapRef", {}).get("name"), {}).keys()
-    return {name for name in variables if name.startswith(("WEATHER_", "OPENWEATHER_", "OPEN_METEO_"))}
+    return {name for name in variables if name.startswith(("WEATHER_", "OPENWEATHER_", "OPEN_METEO_", "DATABRICKS_"))}
 
 
 def kustomization_findings(folder: Path = MANIFESTS) -> Findings:

@@ -427,9 +427,11 @@ def stack(name: str) -> list[Object]:
     overlays, folder = STACKS[name]
     # CloudNativePG restores by itself.
     jobs = ["migrate", "restore"] if folder == "kind" else ["migrate"]
+    # On kind Terraform makes the Secret.
+    beside = ["databricks"] if folder == "production" and "databricks" in overlays else []
     return [
         *rendered(with_defaults(own_values(*overlays))),
-        *manifests(folder),
+        *(thing for each in [folder, *beside] for thing in manifests(each)),
         *manifests("ingestor"),
         *(thing for job in jobs for thing in documents(MANIFESTS / "jobs" / f"{job}.yaml")),
     ]

@@ -362,6 +362,21 @@ def environments(objects: list[Object]) -> set[str]:
     return found | {entry["value"] for entry in written if entry["name"] == "WEATHER_ENV"}
 
 
+def untold_settings(values: Values) -> set[str]:
+    """Settings of Databricks that the code location does not get."""
+    (item,) = values["dagster-user-deployments"]["deployments"]
+    wanted = {name.upper() for name in Settings.model_fields if name.startswith("databricks_")}
+    return wanted - {entry["name"] for entry in item["env"]}
+
+
+def test_the_code_location_gets_all_that_databricks_needs() -> None:
+    values = own_values("production", "databricks")
+    assert untold_settings(values) == set()
+    (item,) = values["dagster-user-deployments"]["deployments"]
+    item["env"] = [entry for entry in item["env"] if entry["name"] != "DATABRICKS_CLIENT_ID"]
+    assert untold_settings(values) == {"DATABRICKS_CLIENT_ID"}
+
+
 @pytest.mark.parametrize("name", STACKS)
 def test_every_environment_is_one_of_ours(name: str) -> None:
     assert environments(stack(name)) - set(EnvironmentName) == set()
@@ -501,7 +516,7 @@ def unused(values: Path) -> Findings:
     folders = {path.name for path in (values / MANIFESTS.name).iterdir()}
     return sorted(
         overlays ^ {name for names in OVERLAYS.values() for name in names}
-        | folders ^ {"base", "kind", "production", "backup", "ingestor", "jobs"}
+        | folders ^ {"base", "kind", "production", "backup", "databricks", "ingestor", "jobs"}
     )
 
 
