@@ -486,6 +486,8 @@ def network_findings(objects: list[Object]) -> Findings:
     findings = []
     if {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} not in policies:
         findings.append("no policy denies everything")
+    if any('"cnpg.io/cluster": "' in json.dumps(policy) for policy in policies):
+        findings.append("a policy names one server of CloudNativePG; the one that a restore makes would have no way")
     for policy in policies:
         for rule in [*policy.get("ingress", []), *policy.get("egress", [])]:
             is_bound = rule.get("ports") and all("port" in port for port in rule["ports"])
@@ -505,7 +507,7 @@ def network_findings(objects: list[Object]) -> Findings:
 
 
 def quota_findings(objects: list[Object], runs: int) -> Findings:
-    """Whether the namespace has room for all pods, as many runs at once, and the surge of an upgrade."""
+    """Whether the namespace has room for all pods, as many runs at once, the surge of an upgrade, and a restore."""
     quota = next(thing["spec"]["hard"] for thing in objects if thing["kind"] == "ResourceQuota")
     bound = next(thing["spec"]["limits"][0]["max"] for thing in objects if thing["kind"] == "LimitRange")
     needed: dict[str, float] = dict.fromkeys(("requests.cpu", "requests.memory", "limits.cpu", "limits.memory"), 0)
@@ -519,9 +521,22 @@ def quota_findings(objects: list[Object], runs: int) -> Findings:
             for resource, most in bound.items():
                 if quantity(container["resources"]["limits"][resource]) > quantity(most):
                     findings.append(f"{pod}: {container['name']}: {resource} is above the LimitRange")
+    sizes = [
+        thing["spec"]["resources"]["requests"]["storage"]
+        for thing in objects
+        if thing["kind"] == "PersistentVolumeClaim"
+    ]
     for thing in objects:
-        if thing["kind"] == "Cluster":
-            _add(needed, thing["spec"]["resources"], thing["spec"]["instances"])
+        spec = thing.get("spec", {})
+        if thing["kind"] == "StatefulSet":
+            claims = [claim["spec"]["resources"]["requests"]["storage"] for claim in spec["volumeClaimTemplates"]]
+            sizes += claims * spec["replicas"]
+        elif thing["kind"] == "Cluster":
+            # A restore makes a second one beside it.
+            count = 2 * spec["instances"]
+            _add(needed, spec["resources"], count)
+            sizes += [spec["storage"]["size"], spec["walStorage"]["size"]] * count
+    needed |= {"requests.storage": sum(map(quantity, sizes)), "persistentvolumeclaims": len(sizes)}
     return findings + [
         f"{resource}: {amount:g} needed, {quota[resource]} in the quota"
         for resource, amount in needed.items()
