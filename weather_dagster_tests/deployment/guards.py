@@ -403,6 +403,8 @@ def reference_findings(objects: list[Object]) -> Findings:
             wanted = [
                 source["configMapRef"]["name"] for source in container.get("envFrom", []) if "configMapRef" in source
             ]
+            read = [entry.get("valueFrom", {}).get("configMapKeyRef", {}) for entry in container.get("env", [])]
+            wanted += [reference["name"] for reference in read if reference and not reference.get("optional", False)]
             findings += [f"{pod}: no ConfigMap {name}" for name in wanted if name not in names["ConfigMap"]]
             paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
             findings += [f"{pod}: {path} is mounted twice" for path in set(paths) if paths.count(path) > 1]
@@ -471,6 +473,10 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
                     findings.append(f"Ingress {name_of(thing)}: no Service {backend['name']} with {backend['port']}")
         elif thing["kind"] == "StatefulSet" and thing["spec"]["serviceName"] not in services:
             findings.append(f"StatefulSet {name_of(thing)}: no Service {thing['spec']['serviceName']}")
+    ways_in = {rule["host"] for thing in objects if thing["kind"] == "Ingress" for rule in thing["spec"]["rules"]}
+    told = set(re.findall(r"WEATHER_UI_URL: https://([\w.-]+)$", yaml.safe_dump(objects), re.MULTILINE))
+    if (ways_in and not told) or told - ways_in:
+        findings.append(f"WEATHER_UI_URL leads to {sorted(told) or 'a laptop'}, the Ingress to {sorted(ways_in)}")
     for host, port in re.findall(r"http://([\w-]+):(\d+)", yaml.safe_dump(objects)):
         if int(port) not in services.get(host, set()):
             findings.append(f"http://{host}:{port}: no such Service")

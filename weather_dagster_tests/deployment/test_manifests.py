@@ -247,6 +247,13 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
         "x",
         "ConfigMap x",
     ),
+    (
+        "references",
+        "Deployment weather-dagster-user-deployments-weather",
+        f"{POD}/containers/0/env/3",
+        {"name": "WEATHER_UI_URL", "valueFrom": {"configMapKeyRef": {"name": "address", "key": "url"}}},
+        "no ConfigMap address",
+    ),
     ("references", "CronJob weather-ingestor", f"{CRON_POD}/serviceAccountName", "ingestor", "no ServiceAccount"),
     ("references", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/volumeMounts", [], "not mounted"),
     ("services", "Service weather-postgres", "spec/selector", {"app": "postgres"}, "selects no pod"),
@@ -299,6 +306,14 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "--upstream=http://webserver:3000",
         "no such",
     ),
+    (
+        "services",
+        "ConfigMap weather-address",
+        "data/WEATHER_UI_URL",
+        "https://dagster.example.com",
+        "leads to ['dagster.example.com']",
+    ),
+    ("services", "ConfigMap weather-address", "data", {}, "a laptop"),
     ("quota", "ResourceQuota weather", "spec/hard/persistentvolumeclaims", "10", "persistentvolumeclaims: 12 needed"),
     ("quota", "Cluster weather-postgres", "spec/storage/size", "80Gi", "requests.storage: "),
     (

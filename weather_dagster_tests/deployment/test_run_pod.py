@@ -184,7 +184,7 @@ def test_the_job_of_a_run_is_what_the_values_say(
     secrets = {
         entry["name"]: tuple(entry["valueFrom"]["secretKeyRef"].get(key) for key in ("name", "key"))
         for entry in container["env"]
-        if "valueFrom" in entry
+        if "secretKeyRef" in entry.get("valueFrom", {})
     }
     assert secrets == {
         "DAGSTER_PG_PASSWORD": ("dagster-postgresql", "postgresql-password"),
@@ -194,6 +194,9 @@ def test_the_job_of_a_run_is_what_the_values_say(
         "WEATHER_ALERT_URLS": ("weather-alerts", "WEATHER_ALERT_URLS"),
         **{key: ("weather-databricks", key) for key in declared_secrets()["weather-databricks"]["keys"]},
     }
+    (address,) = [entry for entry in container["env"] if "configMapKeyRef" in entry.get("valueFrom", {})]
+    assert address["name"] == "WEATHER_UI_URL"
+    assert address["valueFrom"]["configMapKeyRef"]["optional"] is True
     assert [source["configMapRef"]["name"] for source in container["envFrom"]] == [
         "weather-dagster-user-deployments-weather-user-env",
         "weather-settings",
