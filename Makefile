@@ -1,6 +1,6 @@
 # Every target has its plain-Python lines in the README, for a machine without make.
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-quick lint format bench lock clean
+.PHONY: help demo dev test test-quick lint format bench lock images version clean
 
 PYTHON ?= python3
 VENV := .venv
