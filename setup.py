@@ -69,7 +69,7 @@ setup(
     ],
     extras_require={
         "cluster": ["dagster-k8s", "dagster-postgres", "dbt-postgres", "psycopg[binary]"],
-        "databricks": ["databricks-sql-connector", "dbt-databricks"],
+        "databricks": ["databricks-sql-connector", "dbt-databricks", "sqlglot"],
         "datahub": ["acryl-datahub", "dagster-datahub"],
         "bench": ["dlt"],
         "dev": DEV,

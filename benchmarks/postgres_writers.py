@@ -1,8 +1,8 @@
 """Storing ranges of 720 hours x 10 places in Postgres: URL ROUNDS. Prints seconds as JSON.
 
-``storing``: CPU of this process for one range, by the warehouse and by a hand-written binary COPY of tuples that are
-there already. ``writers``: eight ranges by one process and by eight at once, in wall clock; half of the hours of each
-range are those of its neighbour too.
+``storing``: CPU of this process for one range, by the warehouse, and by a binary COPY by hand of tuples that are there
+already, or that are made of the same Arrow table. ``writers``: wall clock of eight ranges by one process and by eight
+at once; half of the hours of each range are its neighbour's too.
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing.synchronize import Barrier
 
 import psycopg
@@ -77,12 +78,13 @@ def by_hand(url: str, rows: list[tuple[object, ...]]) -> int:
         ).rowcount
 
 
-def write(url: str, numbers: list[int], start: Barrier) -> None:
-    """Land ranges as soon as all writers are ready."""
+def write(url: str, numbers: list[int], start: Barrier, end: Barrier) -> None:
+    """Land ranges as soon as all writers are ready; the end of a process is not counted."""
     tables = [(to_arrow(OBSERVATIONS, rows_of(hours_of(number))), hours_of(number)) for number in numbers]
     start.wait()
     for table, hours in tables:
         ours(url, table, hours)
+    end.wait()
 
 
 def writers(server: str, processes: int) -> float:
@@ -91,16 +93,17 @@ def writers(server: str, processes: int) -> float:
         with PostgresStore(SecretStr(url)).open():
             pass
         context = multiprocessing.get_context("spawn")
-        start = context.Barrier(processes + 1)
+        start, end = context.Barrier(processes + 1), context.Barrier(processes + 1)
         shares = [list(range(WRITERS))[n::processes] for n in range(processes)]
-        running = [context.Process(target=write, args=(url, share, start)) for share in shares]
+        running = [context.Process(target=write, args=(url, share, start, end)) for share in shares]
         for process in running:
             process.start()
         start.wait()
         begin = time.perf_counter()
+        end.wait()
+        wall = time.perf_counter() - begin
         for process in running:
             process.join()
-        wall = time.perf_counter() - begin
         with psycopg.connect(url) as connection:
             ((rows,),) = connection.execute("select count(*) from bronze.observations").fetchall()
         assert rows == 10 * HOURS // 2 * (WRITERS + 1), rows
@@ -121,23 +124,19 @@ def main() -> None:
     table = to_arrow(OBSERVATIONS, rows)
     instants = {n for n, column in enumerate(OBSERVATIONS.record_columns) if column.kind == "instant"}
     tuples = [tuple(datetime.fromtimestamp(v, UTC) if n in instants else v for n, v in enumerate(row)) for row in rows]
-    sides: dict[str, list[float]] = {"COPY of ready tuples": [], "COPY from Arrow by hand": [], "ours": []}
+    stores: dict[str, Callable[[str], int]] = {
+        "COPY of tuples": lambda url: by_hand(url, tuples),
+        "COPY from Arrow": lambda url: by_hand(url, [*zip(*(c.to_pylist() for c in table.columns), strict=True)]),
+        "ours": lambda url: ours(url, table, hours),
+    }
+    sides: dict[str, list[float]] = {side: [] for side in stores}
     walls: dict[str, list[float]] = {"one writer": [], f"{WRITERS} writers": []}
     for _ in range(rounds + 1):
-        with fresh_database(server) as url:
-            with PostgresStore(SecretStr(url)).open() as warehouse:
-                warehouse.query("select bronze.add_month('observations', '2026-01-01')")
-            sides["COPY of ready tuples"].append(cpu(lambda url=url: by_hand(url, tuples)))
-        with fresh_database(server) as url:
-            with PostgresStore(SecretStr(url)).open() as warehouse:
-                warehouse.query("select bronze.add_month('observations', '2026-01-01')")
-            sides["COPY from Arrow by hand"].append(
-                cpu(lambda url=url: by_hand(url, list(zip(*(c.to_pylist() for c in table.columns), strict=True))))
-            )
-        with fresh_database(server) as url:
-            with PostgresStore(SecretStr(url)).open():
-                pass
-            sides["ours"].append(cpu(lambda url=url: ours(url, table, hours)))
+        for side, store in stores.items():
+            with fresh_database(server) as url:
+                with PostgresStore(SecretStr(url)).open() as warehouse:
+                    warehouse.query("select bronze.add_month('observations', '2026-01-01')")
+                sides[side].append(cpu(partial(store, url)))
         walls["one writer"].append(writers(server, 1))
         walls[f"{WRITERS} writers"].append(writers(server, WRITERS))
     print(

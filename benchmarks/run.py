@@ -26,6 +26,12 @@ URL = f"http://127.0.0.1:{PORT}"
 HOURS = 720
 LATENCY = 0.05
 CONCURRENCY = Service.concurrency
+ACCOUNT = {
+    "WEATHER_PROVIDER": "openweather",
+    "OPENWEATHER_API_KEY": "benchmark",
+    "OPENWEATHER_PLAN": "professional",
+    "OPENWEATHER_BASE_URL": URL,
+}
 
 
 @dataclass(frozen=True)
@@ -101,10 +107,7 @@ def landing(rounds: int) -> None:
                 before = requests_served()
                 cost, output = run(
                     [sys.executable, HERE / script, first.isoformat(), last.isoformat(), URL, folder],
-                    WEATHER_PROVIDER="openweather",
-                    OPENWEATHER_API_KEY="benchmark",
-                    OPENWEATHER_PLAN="professional",
-                    OPENWEATHER_BASE_URL=URL,
+                    **ACCOUNT,
                 )
                 calls = requests_served() - before
                 assert int(output.split()[-1]) == HOURS * 10, f"{script} landed {output}"
@@ -119,6 +122,42 @@ def landing(rounds: int) -> None:
     competitors["imports: ours"] = lambda: run([sys.executable, HERE / "land_ours.py"])[0]
     competitors["imports: dlt"] = lambda: run([sys.executable, HERE / "land_dlt.py"])[0]
     compare(f"Landing {HOURS} hours x 10 places in DuckDB, whole commands", competitors, "floor", rounds)
+
+
+def postgres(rounds: int) -> None:
+    """The same landing into a new Postgres database; storing alone; eight writers; a tick on three years."""
+    from weather_dagster_tests.postgres import fresh_database, running_server
+
+    last = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    first = last - timedelta(hours=HOURS - 1)
+    with running_server() as server:
+
+        def land(script: str) -> Cost:
+            with fresh_database(server.url) as url, tempfile.TemporaryDirectory() as home:
+                cost, output = run(
+                    [sys.executable, HERE / script, first.isoformat(), last.isoformat(), URL, url],
+                    WEATHER_HOME=home,
+                    **ACCOUNT,
+                )
+            assert int(output.split()[-1]) == HOURS * 10, f"{script} landed {output}"
+            return cost
+
+        scripts = {"floor": "land_floor.py", "ours": "land_ours.py"}
+        competitors: dict[str, Callable[[], Cost]] = {name: partial(land, script) for name, script in scripts.items()}
+        competitors["imports: floor"] = lambda: run([sys.executable, HERE / "land_floor.py"])[0]
+        competitors["imports: ours"] = lambda: run([sys.executable, HERE / "land_ours.py"])[0]
+        compare(f"Landing {HOURS} hours x 10 places in Postgres, whole commands", competitors, "floor", rounds)
+        _, output = run([sys.executable, HERE / "postgres_writers.py", server.url, str(rounds)])
+    told = json.loads(output)
+    print(f"\nStoring {HOURS} hours x 10 places, CPU of the client, and eight such ranges, wall (n = {rounds})")
+    for side, seconds in told["storing"].items():
+        print(f"{side:22}{seconds * 1e3:8.1f} ms{seconds / told['storing']['COPY of tuples']:8.2f}")
+    for side, seconds in told["writers"].items():
+        print(f"{side:22}{seconds:8.2f} s{told['writers']['one writer'] / seconds:9.2f}")
+    _, output = run([sys.executable, HERE / "postgres_tick.py", "100", "3"])
+    print("\nAn hourly tick on 100 places x 3 years, CPU of the server")
+    for part, milliseconds in json.loads(output).items():
+        print(f"{part:42}{milliseconds:8.1f} ms")
 
 
 def decoding(rounds: int) -> None:
@@ -237,6 +276,7 @@ def main() -> None:
     """Run the parts that are named, or all."""
     parts = {
         "landing": landing,
+        "postgres": postgres,
         "decoding": decoding,
         "latency": latency,
         "loading": loading,
@@ -253,10 +293,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores")
     for name in arguments.part or parts:
-        if name == "landing":
+        if name in ("landing", "postgres"):
             server = serve()
             try:
-                landing(arguments.rounds)
+                parts[name](arguments.rounds)
             finally:
                 server.terminate()
         elif name in ("decoding", "loading", "dbt"):

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-READS_WAREHOUSE = {"build", "run", "test", "compile", "show", "docs"}
+REFINES = {"build", "clone", "retry", "run", "run-operation", "seed", "snapshot", "test"}
+CONNECTS = REFINES | {"compile", "debug", "docs", "show", "source"}
 DBT_DIR = Path(__file__).parents[1] / "weather_dbt"
 
 
@@ -31,7 +32,7 @@ def main() -> None:
             environment = environment_of(settings)
             os.environ["WEATHER_DBT_TARGET"] = environment.dbt_target
             os.environ.setdefault("DBT_TARGET_PATH", str(DBT_DIR / "target" / environment.dbt_target))
-            if READS_WAREHOUSE & set(sys.argv[1:]):
+            if CONNECTS & set(sys.argv[1:]):
                 store = environment.store(settings)
                 os.environ.update(store.dbt_environment())
                 if "DAGSTER_DBT_CLI" not in os.environ:
@@ -39,6 +40,7 @@ def main() -> None:
                     # Under Dagster the asset has done so already.
                     with store.open():
                         pass
+            if REFINES & set(sys.argv[1:]):
                 stack.enter_context(dbt_turn(settings))
         except WeatherError as error:
             sys.exit(f"weather-dbt: {error}")

@@ -19,7 +19,7 @@ from weather_dagster.dbt_project import load_dbt_project
 from weather_dagster.environments import environment_of
 from weather_dagster.partitions import hourly_grid
 from weather_dagster.resources import resources_for
-from weather_dagster.settings import LogFormat, ProviderName, Settings
+from weather_dagster.settings import ProviderName, Settings
 
 
 def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -40,7 +40,6 @@ def build_definitions(settings: Settings, overrides: Mapping[str, Any] | None = 
         if is_automated
         else [],
         resources={**resources_for(settings, project), **(overrides or {})},
-        loggers={"console": dg.json_console_logger} if settings.weather_log_format is LogFormat.JSON else None,
         # One process a run: DuckDB has one writer, and each process of a step would import everything again.
         executor=dg.in_process_executor,
     )

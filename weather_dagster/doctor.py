@@ -17,7 +17,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from weather_dagster.environments import store_of
+from weather_dagster.environments import environment_of, store_of
 from weather_dagster.errors import (
     BudgetExceeded,
     ConfigurationError,
@@ -137,11 +137,13 @@ def _home(settings: Settings) -> Finding:
 
 
 def _warehouse(settings: Settings) -> Finding:
-    store = store_of(settings)
     try:
+        store = store_of(settings)
         if not store.exists():
             return Finding("warehouse", Verdict.OK, f"none at {store} yet; the first run makes it")
-        with store.open(patience=LOCK_PATIENCE) as warehouse:
+        # What others share is not to be upgraded by looking at it.
+        is_shared = environment_of(settings).is_shared
+        with store.open(read_only=is_shared, patience=LOCK_PATIENCE) as warehouse:
             ((rows,),) = warehouse.query("select count(*) from bronze.loads")
     except WeatherError as error:
         return Finding("warehouse", Verdict.WARN if "locked by" in str(error) else Verdict.FAIL, str(error))
@@ -167,16 +169,20 @@ def _dagster_home(settings: Settings) -> Finding:
 
 
 def _daemon(settings: Settings) -> Iterator[Finding]:
-    if not (settings.dagster_home_path / "history").exists():
+    if not (environment_of(settings).is_shared or (settings.dagster_home_path / "history").exists()):
         return
     # Here, not above: Dagster takes a second to import, and a new home has nothing of it.
     from weather_dagster.automation.instance import recorded_instance
     from weather_dagster.status import daemon_is_up
 
-    with recorded_instance(settings) as instance:
-        if instance and daemon_is_up(instance, utc_now()):
-            yield Finding("daemon", Verdict.OK, "Dagster's daemon runs")
-            return
+    try:
+        with recorded_instance(settings) as instance:
+            if instance and daemon_is_up(instance, utc_now()):
+                yield Finding("daemon", Verdict.OK, "Dagster's daemon runs")
+                return
+    except ConfigurationError as error:
+        yield Finding("daemon", Verdict.FAIL, str(error))
+        return
     yield Finding(
         "daemon",
         Verdict.WARN,

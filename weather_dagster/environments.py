@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from weather_dagster.warehouse.postgres import PostgresStore
 
 STORAGE_URL = "WEATHER_DAGSTER_STORAGE_URL"
+_STORAGE_URL = re.compile(
+    r"postgres(?:ql)?(?:\+psycopg2)?://((?:[^@]*@)?(?:\[[^@\]]*\]|[^@:/]*)(?::\d+)?(?:[/?][^@]*)?)"
+)
+"""A password with an @ as it is would be taken for a part of the host, and shown."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +144,13 @@ def tell_dagster(settings: Settings) -> str | None:
     if not environment_of(settings).is_shared:
         return None
     given = settings.weather_dagster_storage_url or require_postgres_url(settings)
-    # Dagster's storage speaks through psycopg2, and SQLAlchemy 2.1 has to be told so.
-    url, is_postgres = re.subn(r"^postgres(ql)?(\+psycopg2)?://", "postgresql+psycopg2://", given.get_secret_value())
-    if not is_postgres:
+    found = _STORAGE_URL.fullmatch(given.get_secret_value())
+    if not found:
         raise ConfigurationError(
             "the URL of Dagster's records cannot be read; write it like postgresql://user:password@host:5432/database, "
-            f"in {STORAGE_URL}, and without that in WEATHER_POSTGRES_URL"
+            f"with %40 for an @ in the password, in {STORAGE_URL}, and without that in WEATHER_POSTGRES_URL"
         )
+    # Dagster's storage speaks through psycopg2, and SQLAlchemy 2.1 has to be told so.
+    url = f"postgresql+psycopg2://{found[1]}"
     os.environ[STORAGE_URL] = url
     return url

@@ -40,7 +40,19 @@ from weather_dagster_tests.state import place  # noqa: F401 - a fixture
 KEY = "0123456789abcdef0123456789abcdef"
 """A key of OpenWeather's shape that no account has; searched for in whatever a live run writes."""
 BIN = Path(sys.executable).parent
-LONGEST = ("test_alerting.py", "test_increments.py", "test_recorded_year.py", "test_downtime.py")
+LONGEST = (
+    "test_alerting.py",
+    "test_databricks.py",
+    "test_two_engines.py",
+    "test_increments.py",
+    "test_cluster.py",
+    "test_pods.py",
+    "test_databricks_environment.py",
+    "test_postgres.py",
+    "test_recorded_year.py",
+    "test_downtime.py",
+    "test_retention_at_scale.py",
+)
 """Files that take minutes."""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = [

@@ -34,9 +34,9 @@ USER = "pgserver"
 class PostgresServer:
     """A server that the tests can do to what they like. Connect as ``postgres``, a superuser."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = port or free_port()
         self._bin = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
         self._user = USER if os.geteuid() == 0 else None
         if self._user:
@@ -90,11 +90,11 @@ class PostgresServer:
 
 
 @contextmanager
-def running_server() -> Iterator[PostgresServer]:
-    """A server of one's own."""
+def running_server(port: int | None = None) -> Iterator[PostgresServer]:
+    """A server of one's own, on a free port unless one is given."""
     # Not in pytest's folder, which every new pytest session closes to all but its own user.
     with tempfile.TemporaryDirectory(prefix="weather_postgres_") as folder:
-        server = PostgresServer(Path(folder))
+        server = PostgresServer(Path(folder), port)
         try:
             yield server
         finally:

@@ -1,5 +1,6 @@
 """WEATHER_ENV=cluster on a real Postgres: the same commands, with the warehouse and Dagster's records there."""
 
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -119,12 +120,23 @@ def test_one_dbt_waits_for_another(settings: dict[str, str]) -> None:
     store = PostgresStore(SecretStr(settings["WEATHER_POSTGRES_URL"]))
     command = [BIN / "weather-dbt", "build", "--quiet", "--select", "latest_conditions"]
     environment = {**without_settings(), **settings, "DBT_LOG_PATH": settings["WEATHER_HOME"]}
+    # A server may end sessions that do nothing, and who has the turn does nothing with it.
+    database = settings["WEATHER_POSTGRES_URL"].rpartition("/")[2]
+    with psycopg.connect(settings["WEATHER_POSTGRES_URL"], autocommit=True) as connection:
+        connection.execute(f'alter database "{database}" set idle_session_timeout = 500'.encode())
     with store.dbt_turn():
+        with psycopg.connect(settings["WEATHER_POSTGRES_URL"], autocommit=True) as connection:
+            connection.execute(f'alter database "{database}" reset idle_session_timeout'.encode())
         second = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         assert second.stderr
         assert "another dbt is at work" in second.stderr.readline()
         with pytest.raises(subprocess.TimeoutExpired):
-            second.wait(2)
+            second.wait(3)
+        # Who only looks does not wait.
+        command = [BIN / "weather-dbt", "debug", "--connection"]
+        looked = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert "Connection test: [OK connection ok]" in re.sub(r"\x1b\[\d*m", "", looked.stdout)
+        assert looked.returncode == 0
     assert second.wait(120) == 0, second.stderr.read()
 
 
@@ -143,6 +155,23 @@ def test_the_password_is_in_no_file_and_in_no_table(settings: dict[str, str], pa
                 f"select count(*) from {table} as told where told::text like %s".encode(), [f"%{password}%"]
             ).fetchall()
             assert found == [(0,)], table
+
+
+def test_a_role_that_may_not_keep_dagsters_records_is_told_where_to(
+    postgres_server: str, password: str, weather: Weather
+) -> None:
+    role = f"lander_{password[:8]}"
+    with psycopg.connect(postgres_server, autocommit=True) as server, fresh_database(postgres_server) as database:
+        server.execute(f"create role {role} login password '{password}'".encode())
+        try:
+            own = with_parts(database, user=role, password=password)
+            result = weather("dev", WEATHER_ENV="cluster", WEATHER_POSTGRES_URL=own)
+        finally:
+            server.execute(f"drop role {role}".encode())
+    assert result.returncode == 1
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"Error: '{role}' may not make the tables of Dagster's records")
+    assert "WEATHER_DAGSTER_STORAGE_URL" in error
 
 
 @pytest.mark.parametrize("command", [("backup",), ("restore", "folder")])

@@ -25,6 +25,7 @@ from weather_dagster.simulator.faults import Fault, Faults
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.automation.beats import beat
 from weather_dagster_tests.conftest import KEY, Provider, Weather, free_port, serving
+from weather_dagster_tests.postgres import with_parts
 
 pytestmark = pytest.mark.integration
 
@@ -359,6 +360,27 @@ def test_a_warehouse_that_another_process_holds_is_no_failure(monkeypatch: pytes
     assert finding.verdict is Verdict.WARN
     assert f"PID {holder.pid}" in finding.message
     assert told(findings(), "warehouse").verdict is Verdict.OK
+
+
+def test_what_a_cluster_lacks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEATHER_ENV", "cluster")
+    found = {finding.check: finding for finding in findings()}
+    assert found["warehouse"].verdict is Verdict.FAIL
+    assert "WEATHER_POSTGRES_URL is not set" in found["warehouse"].message
+
+
+def test_the_daemon_of_a_cluster_is_looked_for_in_its_records(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEATHER_ENV", "cluster")
+    monkeypatch.setenv("WEATHER_POSTGRES_URL", postgres_url)
+    found = {finding.check: finding for finding in findings()}
+    assert found["warehouse"].verdict is Verdict.OK
+    assert found["daemon"].verdict is Verdict.WARN
+    monkeypatch.setenv("WEATHER_DAGSTER_STORAGE_URL", with_parts(postgres_url, dbname="nowhere"))
+    found = {finding.check: finding for finding in findings()}
+    assert found["daemon"].verdict is Verdict.FAIL
+    assert "WEATHER_DAGSTER_STORAGE_URL names it" in found["daemon"].message
 
 
 def test_a_damaged_warehouse() -> None:

@@ -20,6 +20,7 @@ PROJECT = Path(__file__).parents[2]
 INSTANCE_FILE = PROJECT / "dagster.yaml"
 WORKSPACE_FILE = PROJECT / "workspace.yaml"
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_CAN_KEEP = "select to_regclass('event_logs') is not null or has_schema_privilege(current_schema(), 'create')"
 CLOCK_SKEW_SECONDS = 60
 """The start of a process is known to a second at best, and a clock may have been set since."""
 
@@ -31,7 +32,7 @@ def prepare_dagster_home(settings: Settings) -> Path:
     another provider, or of another project.
 
     Raises:
-        ConfigurationError: the folder cannot be written, or the database of Dagster's records cannot be reached.
+        ConfigurationError: the folder cannot be written, or the database of Dagster's records cannot be used.
     """
     home = settings.dagster_home_path
     _write_instance(settings, home)
@@ -60,8 +61,8 @@ def _require_reachable(url: str) -> None:
     """Connect once: Dagster itself would try for long and end in a page of its own calls."""
     try:
         engine = sa.create_engine(url)
-        with engine.connect():
-            pass
+        with engine.connect() as connection:
+            can_keep = connection.scalar(sa.text(_CAN_KEEP))
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         cause = getattr(error, "orig", None) or error
         raise ConfigurationError(
@@ -69,6 +70,11 @@ def _require_reachable(url: str) -> None:
             f"{STORAGE_URL} names it, and without that WEATHER_POSTGRES_URL"
         ) from None
     engine.dispose()
+    if not can_keep:
+        raise ConfigurationError(
+            f"{engine.url.username!r} may not make the tables of Dagster's records in the database "
+            f"{engine.url.database!r}; let {STORAGE_URL} name a database that belongs to its role"
+        )
 
 
 def release_dead_runs(instance: DagsterInstance) -> None:

@@ -97,8 +97,9 @@ class _Turn:
 class DatabricksWarehouse(Warehouse):
     """A session with a SQL warehouse. Get one from ``DatabricksStore``."""
 
-    def __init__(self, account: Account, patience: timedelta) -> None:
+    def __init__(self, account: Account, *, read_only: bool, patience: timedelta) -> None:
         self.account = account
+        self._read_only = read_only
         self._patience = patience
         self._connection: Connection = connect(account)
 
@@ -206,7 +207,7 @@ class DatabricksWarehouse(Warehouse):
                 for provider, endpoint, payload in rows:
                     fields = found.setdefault(Source(provider, endpoint), PayloadFields())
                     fields.rows += 1
-                    fields.counts.update(set(payload_paths(_structure(json.loads(payload)))))
+                    fields.counts.update(set(payload_paths(json.loads(payload))))
         return found
 
     @contextmanager
@@ -216,6 +217,10 @@ class DatabricksWarehouse(Warehouse):
             self._run(f"create or replace temporary view {name} as select * from {file}")
             yield
             self._run(f"drop view {name}")
+
+    def tables(self) -> set[str]:
+        """See ``Warehouse.tables``; what landings keep to themselves is none of them."""
+        return {name for name in super().tables() if name != "bronze.turn" and not name.endswith("_rows")}
 
     def schema_version(self) -> int:
         """See ``schema.Migratable``."""
@@ -396,6 +401,8 @@ class DatabricksWarehouse(Warehouse):
 
     def _modify(self, sql: str, parameters: Parameters = None) -> int:
         """Run one statement that changes a table; how many rows it changed."""
+        if self._read_only:
+            raise WarehouseError(f"the warehouse {self.account} was opened read-only")
         with self._executed(sql, parameters) as cursor:
             return int(cursor.fetchall()[0][0])
 
@@ -440,18 +447,6 @@ def _in_microseconds(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def _structure(value: Any) -> Any:
-    """What ``payload_paths`` reads, of a payload."""
-    match value:
-        case dict():
-            return {name: _structure(inner) for name, inner in value.items()}
-        case list():
-            return [_structure(inner) for inner in value[:1]]
-        case None:
-            return "NULL"
-    return "VALUE"
-
-
 @dataclass(frozen=True)
 class DatabricksStore:
     """A catalog of Databricks, through one of its SQL warehouses."""
@@ -481,13 +476,13 @@ class DatabricksStore:
         Raises:
             WarehouseError: the warehouse cannot be reached.
         """
-        with self._connected(LOCK_TIMEOUT) as warehouse:
+        with self._connected(read_only=True, patience=LOCK_TIMEOUT) as warehouse:
             return warehouse.schema_version() > 0
 
     @contextmanager
     def open(self, *, read_only: bool = False, patience: timedelta = LOCK_TIMEOUT) -> Iterator[DatabricksWarehouse]:
         """See ``Store.open``. A writer that has died is waited for as long as its turn lasts, beyond ``patience``."""
-        with self._connected(patience) as warehouse:
+        with self._connected(read_only=read_only, patience=patience) as warehouse:
             where = f"the warehouse {self}"
             if not read_only:
                 upgrade(where, warehouse, MIGRATIONS)
@@ -508,7 +503,7 @@ class DatabricksStore:
             "DBT_ENV_SECRET_DATABRICKS_CLIENT_SECRET": account.client_secret,
         }
         return {
-            "DATABRICKS_HOST": account.url,
+            "DATABRICKS_HOST": account.url.removeprefix("https://"),
             "DATABRICKS_HTTP_PATH": account.path,
             "DATABRICKS_CATALOG": account.catalog,
             "DATABRICKS_CLIENT_ID": account.client_id or "",
@@ -516,8 +511,8 @@ class DatabricksStore:
         }
 
     @contextmanager
-    def _connected(self, patience: timedelta) -> Iterator[DatabricksWarehouse]:
-        warehouse = DatabricksWarehouse(self.account, patience)
+    def _connected(self, *, read_only: bool, patience: timedelta) -> Iterator[DatabricksWarehouse]:
+        warehouse = DatabricksWarehouse(self.account, read_only=read_only, patience=patience)
         try:
             yield warehouse
         finally:

@@ -85,11 +85,11 @@ class PostgresWarehouse(Warehouse):
         """Give the connection back."""
         self._connection.close()
 
-    def query(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """See ``Warehouse.query``."""
         return self._repeating(lambda: self._execute(sql, parameters).fetchall())
 
-    def query_rows(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> list[dict[str, Any]]:
+    def query_rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """See ``Warehouse.query_rows``."""
 
         def rows() -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ class PostgresWarehouse(Warehouse):
 
         return self._repeating(rows)
 
-    def execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> int:
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> int:
         """See ``Warehouse.execute``."""
         # Whether it was committed is not known when the connection is lost; doing it twice is the caller's choice.
         return self._repeating(lambda: self._execute(sql, parameters).rowcount, when_lost=False)
@@ -413,12 +413,10 @@ class PostgresWarehouse(Warehouse):
     def _connect(self) -> psycopg.Connection[Any]:
         return connect(self.address, read_only=self._read_only, patience=self._patience)
 
-    def _execute(
-        self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None
-    ) -> psycopg.Cursor[tuple[Any, ...]]:
-        if isinstance(parameters, Mapping):
+    def _execute(self, sql: str, parameters: Mapping[str, Any] | None) -> psycopg.Cursor[tuple[Any, ...]]:
+        if parameters is not None:
             sql = _NAMED.sub(_psycopg_form, sql)
-        return self._connection.execute(sql, parameters or None)
+        return self._connection.execute(sql, parameters)
 
     def _repeating(self, work: Callable[[], T], *, when_lost: bool = True) -> T:
         """Do what can be done again after it failed: a deadlock and a lost connection have undone it.
@@ -460,15 +458,18 @@ class PostgresWarehouse(Warehouse):
     def _explain(self, error: psycopg.Error) -> str:
         told = explain(self.address, error)
         if isinstance(error, psycopg.errors.LockNotAvailable):
-            holders = self._connection.execute(
-                """
-                select application_name || ' (PID ' || pid || ')' from pg_stat_activity
-                where pid in (
-                    select pid from pg_locks where locktype = 'advisory' and granted and objid in (%s, %s)
-                ) and datname = current_database()
-                """,
-                [_LANDING_LOCK, _MIGRATION_LOCK],
-            ).fetchall()
+            try:
+                holders = self._connection.execute(
+                    """
+                    select application_name || ' (PID ' || pid || ')' from pg_stat_activity
+                    where pid in (
+                        select pid from pg_locks where locktype = 'advisory' and granted and objid in (%s, %s)
+                    ) and datname = current_database()
+                    """,
+                    [_LANDING_LOCK, _MIGRATION_LOCK],
+                ).fetchall()
+            except psycopg.Error:
+                return told  # The first error is the one to tell.
             told += "".join(f"; {holder} is landing or upgrading" for (holder,) in holders)
         return told
 
@@ -527,14 +528,14 @@ class PostgresStore:
     def dbt_environment(self) -> dict[str, str]:
         """What dbt's profile reads to find the same database."""
         address = self.address
-        told = {
+        return {
+            **address.others,
             "WEATHER_POSTGRES_HOST": address.host,
             "WEATHER_POSTGRES_PORT": address.port,
             "WEATHER_POSTGRES_USER": address.user,
             "WEATHER_POSTGRES_DATABASE": address.database,
             "DBT_ENV_SECRET_POSTGRES_PASSWORD": address.password,
         }
-        return told | ({"WEATHER_POSTGRES_SSLMODE": address.ssl_mode} if address.ssl_mode else {})
 
     @contextmanager
     def dbt_turn(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,18 +13,30 @@ import psycopg
 import tenacity
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 from psycopg.types.string import TextLoader
 from pydantic import SecretStr
 
 from weather_dagster.errors import ConfigurationError, WarehouseError
 
 SETTING = "WEATHER_POSTGRES_URL"
+OLDEST_SERVER = 15
+"""The first that has unique indexes in which null equals null."""
 STATEMENT_TIMEOUT = timedelta(minutes=10)
 """No statement of ours takes longer on any store that is well."""
 IDLE_TIMEOUT = timedelta(minutes=1)
 """How long a process that has gone silent within a transaction may keep others waiting."""
 
 _logger = logging.getLogger(__name__)
+
+_UNREADABLE = (
+    f"{SETTING} cannot be read; write it like postgresql://user:password@host:5432/database, with %40 for an @ in the "
+    "password, %2F for a / and so on"
+)
+
+_OWN_FIELDS = {"host", "hostaddr", "port", "user", "dbname", "password"}
+_VARIABLES = {option.keyword.decode(): option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar}
+"""Of libpq, by the parameter of a URL."""
 
 _STARTING = ("the database system is", "connection refused", "too many clients", "remaining connection slots")
 """Words of the server, or of the library, while it starts, stops or is full: it may take a connection soon. The
@@ -48,7 +61,8 @@ class Address:
     user: str
     database: str
     password: str = field(repr=False)
-    ssl_mode: str | None
+    others: Mapping[str, str]
+    """What else the URL asks of libpq, as variables of an environment: ``PGSSLMODE``, ``PGSSLROOTCERT`` and so on."""
 
     @classmethod
     def read(cls, url: SecretStr) -> "Address":
@@ -60,20 +74,21 @@ class Address:
         try:
             parts = conninfo_to_dict(url.get_secret_value())
         except psycopg.ProgrammingError:
-            raise ConfigurationError(
-                f"{SETTING} cannot be read; write it like postgresql://user:password@host:5432/database, with %40 for "
-                "an @ in the password, %2F for a / and so on"
-            ) from None
+            raise ConfigurationError(_UNREADABLE) from None
         user = str(parts.get("user") or os.environ.get("PGUSER") or "")
-        return cls(
+        address = cls(
             url=url,
             host=str(parts.get("host") or parts.get("hostaddr") or os.environ.get("PGHOST") or "localhost"),
             port=str(parts.get("port") or os.environ.get("PGPORT") or 5432),
             user=user,
             database=str(parts.get("dbname") or os.environ.get("PGDATABASE") or user),
             password=str(parts.get("password") or os.environ.get("PGPASSWORD") or ""),
-            ssl_mode=str(parts["sslmode"]) if parts.get("sslmode") else None,
+            others={_VARIABLES[name]: str(parts[name]) for name in _VARIABLES.keys() & parts.keys() - _OWN_FIELDS},
         )
+        # Of a password with an @ or a / as it is, libpq takes a part for the host, the port or the database.
+        if "@" in address.host + address.database or not re.fullmatch(r"[\d,]+", address.port):
+            raise ConfigurationError(_UNREADABLE)
+        return address
 
     def __str__(self) -> str:
         return f"postgresql://{self.user}@{self.host}:{self.port}/{self.database}"
@@ -104,7 +119,7 @@ def connect(address: Address, *, read_only: bool, patience: timedelta) -> psycop
             psycopg.connect,
             address.url.get_secret_value(),
             autocommit=True,
-            # Plans of statements that come once or twice; a pooler in between need not know them.
+            # A plan would be kept for statements that come once or twice.
             prepare_threshold=None,
             connect_timeout=max(2, int(patience.total_seconds())),
             application_name=f"weather {socket.gethostname()}:{os.getpid()}",
@@ -112,10 +127,17 @@ def connect(address: Address, *, read_only: bool, patience: timedelta) -> psycop
             keepalives_idle=30,
             keepalives_interval=10,
             keepalives_count=3,
+            # Milliseconds until a server that has vanished in the middle of a COPY is given up.
+            tcp_user_timeout=60_000,
         )
     except psycopg.Error as error:
         # Not chained: of a URL the library can repeat more than it should.
         raise WarehouseError(_why_not_connected(address, error)) from None
+    if (version := connection.info.server_version // 10_000) < OLDEST_SERVER:
+        connection.close()
+        raise WarehouseError(
+            f"the warehouse {address} is on PostgreSQL {version}; upgrade the server to {OLDEST_SERVER} or newer"
+        )
     settings = {
         "TimeZone": "UTC",
         "statement_timeout": _milliseconds(STATEMENT_TIMEOUT),
@@ -124,6 +146,8 @@ def connect(address: Address, *, read_only: bool, patience: timedelta) -> psycop
         # A landing takes its lock first, and has to see what those before it have committed.
         "default_transaction_isolation": "read committed",
         "default_transaction_read_only": "on" if read_only else "off",
+        # Who has its turn is idle for as long as dbt works.
+        "idle_session_timeout": "0",
         # A month of readings is sorted in memory.
         "work_mem": "32MB",
     }
@@ -199,7 +223,7 @@ def explain(address: Address, error: psycopg.Error) -> str:
         case psycopg.errors.LockNotAvailable():
             told = f"another process was in the way for too long: {text}; run this again when it is done"
         case psycopg.errors.QueryCanceled():
-            told = f"a statement was cancelled: {text}; it may take {STATEMENT_TIMEOUT.total_seconds():.0f} s"
+            told = f"a statement was cancelled: {text}; it may take {STATEMENT_TIMEOUT.total_seconds():g} s"
         case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName():
             told = f"{text}; `weather backfill` makes bronze and lets dbt make the rest"
         case psycopg.OperationalError() if error.sqlstate is None or is_connection_lost(error):

@@ -1,6 +1,5 @@
 """Arrow tables into temporary tables, by binary COPY."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, LiteralString, cast
 
@@ -12,8 +11,8 @@ from psycopg import sql
 ROWS_AT_ONCE = 10_000
 """As many are Python objects at one time."""
 
-_EPOCH = pa.scalar(datetime(2000, 1, 1, tzinfo=UTC), pa.timestamp("us", "UTC"))
-"""Postgres sends an instant as the microseconds since then."""
+_EPOCH = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+"""Postgres sends an instant as the microseconds since then, Arrow as those since 1970."""
 
 
 def sql_type(kind: pa.DataType) -> LiteralString:
@@ -56,16 +55,23 @@ def stage(cursor: psycopg.Cursor[Any], name: str, table: pa.Table, *, drop: bool
                 copy.write_row(row)
 
 
-def _values(column: pa.Array) -> Iterator[Any] | list[Any]:
-    if pa.types.is_timestamp(column.type):
-        column = pc.subtract(column.cast(_EPOCH.type), _EPOCH).cast(pa.int64())
-    elif pa.types.is_string(column.type) and b"\0" in memoryview(column.buffers()[2] or b"").tobytes():
-        # A body that nobody could read may hold it, and Postgres has no text with it.
-        column = pc.replace_substring(column, "\0", "\N{SYMBOL FOR NULL}")
+def _values(column: pa.Array) -> list[Any]:
     if column.null_count == len(column):
         return [None] * len(column)
-    if not column.null_count or not pa.types.is_primitive(column.type) or pa.types.is_boolean(column.type):
+    if pa.types.is_timestamp(column.type):
+        return _plain(column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()), less=_EPOCH)
+    if pa.types.is_string(column.type) and b"\0" in memoryview(column.buffers()[2] or b"").tobytes():
+        # A body that nobody could read may hold it, and Postgres has no text with it.
+        column = pc.replace_substring(column, "\0", "\N{SYMBOL FOR NULL}")
+    if not pa.types.is_primitive(column.type) or pa.types.is_boolean(column.type):
         return cast("list[Any]", column.to_numpy(zero_copy_only=False).tolist())
-    values = column.fill_null(0).to_numpy(zero_copy_only=False).astype(object)
-    values[column.is_null().to_numpy(zero_copy_only=False)] = None
-    return cast("list[Any]", values.tolist())
+    return _plain(column, less=0)
+
+
+def _plain(column: pa.Array, *, less: int) -> list[Any]:
+    if not column.null_count:
+        numbers = column.to_numpy()
+        return cast("list[Any]", (numbers - less if less else numbers).tolist())
+    numbers = (column.fill_null(0).to_numpy() - less).astype(object)
+    numbers[column.is_null().to_numpy(zero_copy_only=False)] = None
+    return cast("list[Any]", numbers.tolist())

@@ -38,6 +38,9 @@ TYPES = {"INT": "int", "BIGINT": "bigint", "DOUBLE": "double", "STRING": "string
          "TIMESTAMP": "timestamp", "TIMESTAMP_NTZ": "timestamp_ntz", "VOID": "string"}  # fmt: skip
 STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 VOLUME = re.compile(r"/Volumes/(\w+)/(\w+)/(\w+)/([\w.-]+)")
+UPDATING_MERGE = re.compile(
+    r"(?is)merge\s+into\s+(\S+\s+as\s+\w+)\s+using\s+(.*)\s+on\s+(.*?)\s+when\s+matched\s+then\s+update\s+set\s+\S+\s*=.*"
+)
 COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
 TABLES_VIEW = "information_schema_tables"
 NOTHING = "('', '', '', '', '')"
@@ -179,6 +182,11 @@ class Lakehouse:
         sql = VOLUME.sub(lambda path: str(self.volumes.joinpath(*path.groups())), sql)
         if words[:2] == ["merge", "into"] and sql.lower().endswith("when matched then delete"):
             return self._delete_by_merge(sql)
+        if update := UPDATING_MERGE.fullmatch(sql):
+            # Sail counts the rows too that it copies beside those it changes.
+            (count,) = self._sail(f"select count(*) from {update[1]} join {update[2]} on {update[3]}")[0]
+            self._sail(sql)
+            return pa.table({"num_affected_rows": [count.as_py()]})
         answer = self._sail(sql)
         if words[0] in ("insert", "update", "delete", "merge") and answer.column_names == ["count"]:
             answer = answer.rename_columns(["num_affected_rows"])

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,15 +65,16 @@ def script(folder: str, config_map: str, key: str) -> str:
     return str(found)
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with running_server() as server:
+@contextmanager
+def platform_postgres(folder: Path, port: int | None = None) -> Iterator[Postgres]:
+    """A server of one's own, after the script of the manifest's Postgres; ``folder`` is for scratch."""
+    with running_server(port) as server:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(f"alter role postgres password '{PASSWORDS['postgres']}'".encode())
         postgres = Postgres(server.port)
         made = postgres.run(
             script("kind", "weather-postgres-init", "10-roles.sh"),
-            tmp_path_factory.mktemp("postgres"),
+            folder,
             PGPASSWORD=PASSWORDS["postgres"],
             DAGSTER_PASSWORD=PASSWORDS["dagster"],
             OWNER_URL=postgres.url("weather_owner"),
@@ -81,3 +83,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         )
         assert made.returncode == 0, made.stderr
         yield postgres
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with platform_postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server

@@ -3,11 +3,12 @@
 On the stand-in, by the real connector. What all engines have in common is in test_landing.
 """
 
+import inspect
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -15,18 +16,33 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
+from weather_dagster.datasets import DATASETS
 from weather_dagster.errors import ConfigurationError, WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.settings import Settings
 from weather_dagster.warehouse import databricks as databricks_module
-from weather_dagster.warehouse.base import Landed
+from weather_dagster.warehouse.base import Landed, Warehouse
 from weather_dagster.warehouse.databricks import DatabricksStore, DatabricksWarehouse
 from weather_dagster_tests.databricks.stand_in import CLIENT_ID, CLIENT_SECRET, TOKEN, StandIn
-from weather_dagster_tests.warehouse.test_duckdb import DAY, PLACES, START, land, observation, rejection, settled
+from weather_dagster_tests.warehouse import test_landing
+from weather_dagster_tests.warehouse.test_duckdb import DAY, PLACES, START, land, observation, rejection
+from weather_dagster_tests.warehouse.test_landing import settled
 
 pytestmark = pytest.mark.integration
 
 VISIBLE = ("loads", "observations", "locations", "quarantine")
+
+
+OTHERWISE = {
+    "test_a_landing_that_fails_half_way_leaves_nothing": "its load id is given to nobody else",
+    "test_the_tables_are_those_of_the_datasets": "they are views, whose columns are told to take nulls",
+}
+COMMON = [
+    test
+    for name, test in vars(test_landing).items()
+    if name.startswith("test_") and [*inspect.signature(test).parameters] == ["opened"] and name not in OTHERWISE
+]
+"""The tests of what all engines do."""
 
 
 @pytest.fixture
@@ -34,6 +50,25 @@ def warehouse(databricks_store: DatabricksStore) -> Iterator[DatabricksWarehouse
     """A fresh one, open."""
     with databricks_store.open() as opened:
         yield opened
+
+
+@pytest.mark.parametrize("behaviour", COMMON, ids=lambda test: test.__name__.removeprefix("test_"))
+def test_it_does_what_every_warehouse_does(
+    warehouse: DatabricksWarehouse, behaviour: Callable[[Warehouse], None]
+) -> None:
+    behaviour(warehouse)
+
+
+def test_what_is_read_are_the_tables_of_the_datasets(warehouse: DatabricksWarehouse) -> None:
+    others = {"loads", "locations", "quarantine", "api_calls", "schema_versions"}
+    assert warehouse.tables() == {f"bronze.{name}" for name in others | {str(name) for name in DATASETS}}
+
+
+def test_a_reader_changes_nothing(databricks_store: DatabricksStore, warehouse: DatabricksWarehouse) -> None:
+    land(warehouse, [observation(START, 10.0)])
+    with databricks_store.open(read_only=True) as reader, pytest.raises(WarehouseError, match="opened read-only"):
+        reader.execute("delete from bronze.observations where true")
+    assert counts(warehouse)["observations"] == 1
 
 
 def counts(warehouse: DatabricksWarehouse) -> dict[str, int]:
@@ -63,7 +98,9 @@ import sys
 from pydantic import SecretStr
 from weather_dagster.warehouse.databricks import Account, DatabricksStore
 from weather_dagster_tests.databricks.stand_in import HTTP_PATH, TOKEN
-from weather_dagster_tests.warehouse.test_duckdb import DAY, land, observation, rejection, settled
+from weather_dagster_tests.warehouse import test_landing
+from weather_dagster_tests.warehouse.test_duckdb import DAY, land, observation, rejection
+from weather_dagster_tests.warehouse.test_landing import settled
 store = DatabricksStore(Account(sys.argv[1], HTTP_PATH, "weather", SecretStr(TOKEN)))
 with store.open() as warehouse:
     land(warehouse, [observation(hour, 20.0) for hour in DAY], rejections=(rejection("other"),), resolved=(settled(),))
@@ -188,6 +225,27 @@ def test_a_statement_that_another_writer_undid_is_run_again(
     conflict = "[DELTA_CONCURRENT_APPEND] Files were added by a concurrent update. Please try the operation again."
     databricks.fail(failing={"update bronze.turn set": conflict, "insert into bronze.observations_rows": conflict})
     assert land(warehouse, [observation(START, 10.0)]) == Landed(1, 1, 0)
+
+
+def test_portable_queries_are_understood(warehouse: DatabricksWarehouse) -> None:
+    rows = warehouse.query(
+        """
+        select places.name, grid.hour at time zone 'Asia/Kathmandu', extract(epoch from grid.hour),
+            count(*) filter (where later.n = 1), count(*) filter (where later.n > 1)
+        from unnest($names::varchar[]) as places (name)
+        cross join generate_series($first::timestamptz, $last::timestamptz, interval '1 hour') as grid (hour)
+        cross join lateral generate_series(1, 3) as later (n)
+        where places.name = any($names::varchar[]) and ($none::varchar is null or places.name = $none)
+        group by places.name, grid.hour
+        order by 1, 2
+        """,
+        {"names": ["b", "a"], "first": START, "last": START + HOUR, "none": None},
+    )
+    hours = [START, START + HOUR]
+    local = [hour.replace(tzinfo=None) + timedelta(hours=5, minutes=45) for hour in hours]
+    assert rows == [
+        (name, shown, hour.timestamp(), 1, 2) for name in "ab" for hour, shown in zip(hours, local, strict=True)
+    ]
 
 
 def test_a_deletion_from_bronze_finds_the_rows_behind_the_view(warehouse: DatabricksWarehouse) -> None:

@@ -158,6 +158,11 @@ def test_parameters_are_named_and_texts_with_marks_stay_as_they_are(opened: Ware
     assert rows == [{"text": "100 % $name", "name": "it's 5 %", "count": 2, "at": START}]
 
 
+@pytest.mark.parametrize("parameters", [None, {}])
+def test_a_mark_is_one_mark_without_parameters_too(opened: Warehouse, parameters: dict[str, object] | None) -> None:
+    assert opened.query("select 5 % 3, '5 % 3'", parameters) == [(2, "5 % 3")]
+
+
 def test_numbers_are_alike_on_every_engine(opened: Warehouse) -> None:
     ((whole, mean, none, flag),) = opened.query(
         "select sum(n), avg(n), max(n) filter (where n > 5), bool_or(n = 2) from (values (1), (2)) as numbers (n)"

@@ -6,22 +6,41 @@ Floats may differ by 1e-9: sines, logarithms and powers are those of another lib
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import pytest
 
-from weather_dagster.warehouse.base import Store
+from weather_dagster.automation.retention import prune_versions
+from weather_dagster.automation.watermarks import waiting_load
+from weather_dagster.checks.anomalies import changes_are_gradual, providers_agree, usual_row_counts, values_move
+from weather_dagster.checks.bronze import completeness
+from weather_dagster.datasets import DATASETS, OBSERVATIONS
+from weather_dagster.hours import HOUR, HourRange
+from weather_dagster.quarantine import entries
+from weather_dagster.report.data import read_report_data
+from weather_dagster.status import place_statuses
+from weather_dagster.warehouse.base import Store, Warehouse
 from weather_dagster.warehouse.databricks import DatabricksStore
+from weather_dagster_tests.weather_dbt.bronze import NOW
 from weather_dagster_tests.weather_dbt.conftest import Dbt
 from weather_dagster_tests.weather_dbt.test_increments import KEYS
-from weather_dagster_tests.weather_dbt.test_two_engines import BRONZE, HISTORIES, PLACES, land_all
+from weather_dagster_tests.weather_dbt.test_two_engines import BRONZE, HISTORIES, PLACES, START, land_all, landing
 
 pytestmark = pytest.mark.integration
 
 TOLERANCE = 1e-9
+STEPS = {"hour after hour": (1, 4, 1, 3), "shuffled ranges": (2, 2, 1)}
+"""How many steps of a history are landed before dbt runs, run after run: each costs seconds here."""
+EVERY = {"hour after hour": 1, "shuffled ranges": 2}
+"""Which of its landings: every one, or every second."""
 
 
-def rows_of(store: Store, tables: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+Tables = dict[str, list[dict[str, Any]]]
+"""Rows by the names of tables."""
+
+
+def rows_of(store: Store, tables: Sequence[str]) -> Tables:
     """Rows of tables, each table in an order of its own keys."""
     with store.open(read_only=True) as warehouse:
         return {name: sorted(warehouse.query_rows(f"select * from {name}"), key=_order) for name in tables}
@@ -37,8 +56,12 @@ def _plain(value: object) -> object:
 
 def difference(left: Store, right: Store, tables: Sequence[str]) -> str | None:
     """The first difference between tables of two stores."""
-    one, other = rows_of(left, tables), rows_of(right, tables)
-    for table in tables:
+    return first_difference(rows_of(left, tables), rows_of(right, tables))
+
+
+def first_difference(one: Tables, other: Tables) -> str | None:
+    """The first difference between the same tables of two stores, or of one at two times."""
+    for table in one:
         if len(one[table]) != len(other[table]):
             return f"{table}: {len(one[table])} rows and {len(other[table])}"
         for row, other_row in zip(one[table], other[table], strict=True):
@@ -61,14 +84,70 @@ def test_the_same_bronze_gives_the_same_silver_and_gold(
     dbt: Dbt, stores: Callable[[str], Store], databricks_store: DatabricksStore, history: str
 ) -> None:
     both = [stores("duckdb"), databricks_store]
-    for landings in HISTORIES[history]():
+    steps = HISTORIES[history]()
+    for count in STEPS[history]:
+        landings = [one for step in islice(steps, count) for one in step[:: EVERY[history]]]
         for store in both:
             land_all(store, landings)
             dbt(store, "run")
+    assert not list(steps)
     assert difference(*both, BRONZE) is None, "it is not the same bronze"
-    assert difference(*both, list(KEYS)) is None
-    dbt(databricks_store, "run", "--full-refresh")
     assert difference(*both, list(KEYS)) is None
     zones = {row["time_zone"] for row in rows_of(databricks_store, ["gold.daily_weather"])["gold.daily_weather"]}
     assert len(zones) > len(PLACES) - 2
     assert "Pacific/Pago_Pago" in zones
+
+
+def test_a_build_from_nothing_passes_its_tests_and_equals_the_increments(
+    dbt: Dbt, databricks_store: DatabricksStore
+) -> None:
+    places = list(PLACES.values())[:3]
+    for hours in (range(40), range(40, 44)):
+        land_all(databricks_store, [landing(data, hours, "simulator", places) for data in DATASETS.values()])
+        dbt(databricks_store, "build")
+    increments = rows_of(databricks_store, list(KEYS))
+    dbt(databricks_store, "run", "--full-refresh")
+    assert first_difference(increments, rows_of(databricks_store, list(KEYS))) is None
+    assert all(increments.values())
+
+
+def test_the_comparison_sees_what_is_more_than_the_last_digits(
+    dbt: Dbt, stores: Callable[[str], Store], databricks_store: DatabricksStore
+) -> None:
+    both = [stores("duckdb"), databricks_store]
+    for store in both:
+        land_all(store, [landing(OBSERVATIONS, range(30), "simulator", list(PLACES.values())[:2])])
+        dbt(store, "run", "--select", "+daily_weather")
+    table = ["gold.daily_weather"]
+    assert difference(*both, table) is None
+    with databricks_store.open() as warehouse:
+        warehouse.execute("update gold.daily_weather set pressure_mean_hpa = pressure_mean_hpa + 1e-5")
+    assert "pressure_mean_hpa" in str(difference(*both, table))
+
+
+PLACE = next(iter(PLACES.values()))
+SPAN = HourRange(START, START + 40 * HOUR)
+READERS: dict[str, Callable[[Warehouse], object]] = {
+    "status": lambda store: place_statuses(store, [PLACE], SPAN.last),
+    "completeness": lambda store: completeness(store, OBSERVATIONS, [PLACE], SPAN).description,
+    "providers": lambda store: providers_agree(store, OBSERVATIONS, [PLACE], SPAN).description,
+    "counts": lambda store: usual_row_counts(store, OBSERVATIONS, [PLACE], SPAN).description,
+    "jumps": lambda store: changes_are_gradual(store, SPAN).description,
+    "standstill": lambda store: values_move(store, SPAN).description,
+    "quarantine": lambda store: entries(store, limit=5),
+    "waiting": waiting_load,
+    "report": lambda store: read_report_data(store, {PLACE.id}).hourly[PLACE.id]["time"],
+    "versions": lambda store: prune_versions(store, NOW, dry_run=True),
+}
+
+
+def test_what_reads_a_store_reads_the_same(
+    dbt: Dbt, stores: Callable[[str], Store], databricks_store: DatabricksStore
+) -> None:
+    told = []
+    for store in (stores("duckdb"), databricks_store):
+        land_all(store, [landing(OBSERVATIONS, range(30), name, [PLACE]) for name in ("simulator", "openweather")])
+        dbt(store, "run")
+        with store.open(read_only=True) as warehouse:
+            told.append({name: read(warehouse) for name, read in READERS.items()})
+    assert told[0] == told[1]

@@ -26,6 +26,14 @@ def test_descriptions_in_dbt_are_those_of_the_quantities() -> None:
     assert generated.DESCRIPTIONS_FILE.read_text(encoding="utf-8") == generated.description_blocks(), REGENERATE
 
 
+def test_a_model_reads_bronze_or_one_other_model(dbt: Dbt) -> None:
+    """Loads land while dbt runs: of two models one may know a load that the other lacks (``macros/increments.sql``)."""
+    for node in dbt.manifest().nodes.values():
+        if node.resource_type == "model":
+            kinds = [each.partition(".")[0] for each in set(node.depends_on.nodes)]
+            assert kinds == ["model"] or set(kinds) == {"source"}, node.name
+
+
 @pytest.mark.integration
 def test_every_model_is_described_and_every_column_of_its_table_too(dbt: Dbt, tmp_path: Path) -> None:
     warehouse = tmp_path / "warehouse.duckdb"

@@ -7,8 +7,10 @@
     watermark touch, completely, and replaces them. No window comes from outside, and after any
     sequence of loads and runs the tables equal those of `dbt build --full-refresh`.
 
-    Two rules keep the watermark honest: load_id is taken over all rows that were considered, losers
-    included, and a model keeps a row for whatever a load touched.
+    Three rules keep the watermark honest: load_id is taken over all rows that were considered, losers
+    included; a model keeps a row for whatever a load touched; and a model reads bronze, or one other model.
+    On a shared store loads land while dbt runs: of two models one may know a load that the other lacks,
+    and what reads both would take it for seen.
 #}
 
 {# Condition: the row has not been seen by this model yet. #}
