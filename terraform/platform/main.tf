@@ -38,8 +38,10 @@ locals {
     kind       = ["base", "backup", "kind"]
     production = ["base", "production"]
   }
+  # On kind the Secret is made here.
+  databricks_folders = var.warehouse == "databricks" && local.environment == "production" ? ["databricks"] : []
   manifest_files = flatten([
-    for folder in local.manifest_folders[local.environment] : [
+    for folder in concat(local.manifest_folders[local.environment], local.databricks_folders) : [
       for name in fileset("${local.helm_values}/manifests/${folder}", "*.yaml") :
       "${folder}/${name}" if name != "kustomization.yaml"
     ]

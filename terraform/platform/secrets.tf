@@ -45,9 +45,12 @@ locals {
       WEATHER_ALERT_URLS = var.alert_urls
     }
     weather-databricks = {
-      DATABRICKS_HOST      = try(var.databricks.host, "")
-      DATABRICKS_HTTP_PATH = try(var.databricks.http_path, "")
-      DATABRICKS_TOKEN     = try(var.databricks.token, "")
+      DATABRICKS_HOST          = try(var.databricks.host, "")
+      DATABRICKS_HTTP_PATH     = try(var.databricks.http_path, "")
+      DATABRICKS_CATALOG       = try(var.databricks.catalog, "")
+      DATABRICKS_TOKEN         = try(var.databricks.token, "")
+      DATABRICKS_CLIENT_ID     = try(var.databricks.client_id, "")
+      DATABRICKS_CLIENT_SECRET = try(var.databricks.client_secret, "")
     }
   }
 }

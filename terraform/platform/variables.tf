@@ -103,11 +103,14 @@ variable "alert_urls" {
 
 variable "databricks" {
   type = object({
-    host      = string
-    http_path = string
-    token     = string
+    host          = string
+    http_path     = string
+    catalog       = optional(string, "")
+    token         = optional(string, "")
+    client_id     = optional(string, "")
+    client_secret = optional(string, "")
   })
-  description = "The Databricks SQL warehouse, for warehouse = databricks on kind. Give it as TF_VAR_databricks."
+  description = "The Databricks SQL warehouse, for warehouse = databricks on kind, with a token or a service principal's client_id and client_secret. Without a catalog it is the one named weather. Give it as TF_VAR_databricks."
   default     = null
   sensitive   = true
   ephemeral   = true
@@ -118,8 +121,13 @@ variable "databricks" {
   }
 
   validation {
+    condition     = var.databricks == null || try(var.databricks.token, "") != "" || (try(var.databricks.client_id, "") != "" && try(var.databricks.client_secret, "") != "")
+    error_message = "databricks has no way to sign in; give it a token, or client_id and client_secret."
+  }
+
+  validation {
     condition     = var.databricks != null || var.warehouse != "databricks" || var.environment == "production"
-    error_message = "databricks is missing: warehouse = databricks needs host, http_path and token; give them as TF_VAR_databricks."
+    error_message = "databricks is missing: warehouse = databricks needs host, http_path and a token; give them as TF_VAR_databricks."
   }
 }
 

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from weather_dagster_tests.deployment.rendering import (
     MANIFESTS,
+    NAMESPACE,
     VALUES,
     Object,
     Values,
@@ -123,11 +124,12 @@ def is_secret(variable: str) -> bool:
 
 
 def instance_findings(config: Values) -> Findings:
-    """What Dagster itself says of a dagster.yaml, the configuration of its storages and launcher included."""
-    from dagster import DagsterError
+    """What Dagster itself says of a dagster.yaml, the configuration of its storages, launcher and loggers included."""
+    from dagster import DagsterError, DagsterInstance
     from dagster._check import CheckError
     from dagster._config import resolve_to_config_type, validate_config
     from dagster._core.instance.config import dagster_instance_config
+    from dagster._utils.warnings import disable_dagster_warnings
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -144,7 +146,28 @@ def instance_findings(config: Values) -> Findings:
             schema = resolve_to_config_type(configurable.config_type())
             errors = validate_config(schema, part.get("config", {})).errors or []
             findings += [f"{key}: {error.message}" for error in errors]
+        if key.endswith("_storage"):
+            findings += [f"{key}: {finding}" for finding in _driver_findings(part["config"])]
+    try:
+        with disable_dagster_warnings():
+            DagsterInstance.ephemeral(settings={"python_logs": config["python_logs"]}).get_handlers()
+    except (ValueError, TypeError) as error:
+        findings.append(f"python_logs: {error}: {error.__cause__}")
     return findings
+
+
+def _driver_findings(config: Values) -> Findings:
+    """What SQLAlchemy makes of the URL that dagster-postgres makes; nothing is reached."""
+    from dagster_postgres.utils import pg_url_from_config
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = pg_url_from_config({"postgres_db": {**config["postgres_db"], "password": "none"}})
+        driver = create_engine(url).driver
+    except (ArgumentError, ImportError) as error:
+        return [str(error)]
+    return [] if driver == "psycopg2" else [f"SQLAlchemy takes {driver}, dagster-postgres catches errors of psycopg2"]
 
 
 def kubernetes_findings(objects: Iterable[Object], versions: Sequence[str] = SUPPORTED_KUBERNETES) -> Findings:
@@ -285,6 +308,66 @@ def secret_findings(objects: list[Object], declared: Mapping[str, Any]) -> Findi
     return findings
 
 
+WRITTEN_OUT = re.compile(r"://[\w.-]+:[^\s@{$\"]+@")
+"""A URL with a password that is no template."""
+# Who reads the Secrets of owner and superuser; web servers and daemon read Dagster's alone.
+READERS = {
+    "weather-warehouse-owner": {
+        "Job weather-migrate-",
+        "CronJob weather-backup",
+        "StatefulSet weather-postgres",
+        "Cluster weather-postgres",
+    },
+    "weather-postgres": {
+        "Job weather-migrate-",
+        "Job weather-restore-",
+        "StatefulSet weather-postgres",
+        "Cluster weather-postgres",
+    },
+}
+SERVERS = ("Deployment weather-dagster-webserver", "Deployment weather-dagster-daemon")
+
+
+def written_secret_findings(objects: list[Object]) -> Findings:
+    """Secrets among the objects, and passwords and keys that are written out in others."""
+    findings = []
+    for thing in objects:
+        who = f"{thing['kind']} {name_of(thing)}"
+        if thing["kind"] == "Secret":
+            findings.append(f"{who} is in the repository")
+        literal = thing.get("data", {}) if thing["kind"] == "ConfigMap" else {}
+        findings += [f"{who}: {name} written out" for name in literal if is_secret(name) and "_URL" not in name]
+        findings += [f"{who}: a URL with its password" for _ in WRITTEN_OUT.findall(json.dumps(thing))]
+    for pod, template in pods(objects):
+        written = [entry["name"] for c in containers(template) for entry in c.get("env", []) if "value" in entry]
+        findings += [f"{pod}: {name} written out" for name in written if is_secret(name)]
+    return findings
+
+
+def reader_findings(objects: list[Object]) -> Findings:
+    """Who reads a Secret that is not for it."""
+    return sorted(
+        {
+            f"{who} reads {name}"
+            for who, name, _, _ in secret_references(objects)
+            if who not in READERS.get(name, {who}) or (who.startswith(SERVERS) and name != "dagster-postgresql")
+        }
+    )
+
+
+def namespace_findings(objects: list[Object]) -> Findings:
+    """Objects in another namespace, and two of one name."""
+    names = [f"{thing['kind']} {name_of(thing)}" for thing in objects]
+    return [
+        *(
+            f"{thing['kind']} {name_of(thing)} is in {thing['metadata']['namespace']}"
+            for thing in objects
+            if thing["metadata"].get("namespace", NAMESPACE) != NAMESPACE
+        ),
+        *(f"{name} is there twice" for name in sorted(set(names)) if names.count(name) > 1),
+    ]
+
+
 def external_secret_findings(objects: list[Object], declared: Mapping[str, Any]) -> Findings:
     """Needed Secrets that External Secrets do not make, or not with every key."""
     made = {}
@@ -292,7 +375,10 @@ def external_secret_findings(objects: list[Object], declared: Mapping[str, Any])
         if thing["kind"] == "ExternalSecret":
             target = thing["spec"]["target"]
             template = target.get("template", {}).get("data")
-            made[target["name"]] = set(template or [entry["secretKey"] for entry in thing["spec"]["data"]])
+            # All that the store has; what that is, its owner says.
+            extracted = declared[target["name"]]["keys"] if "dataFrom" in thing["spec"] else []
+            listed = [entry["secretKey"] for entry in thing["spec"].get("data", [])]
+            made[target["name"]] = set(template or [*listed, *extracted])
     # The certificate is cert-manager's.
     needed = {name for _, name, _, _ in secret_references(objects)} - {"weather-tls"}
     return [
@@ -317,6 +403,8 @@ def reference_findings(objects: list[Object]) -> Findings:
             wanted = [
                 source["configMapRef"]["name"] for source in container.get("envFrom", []) if "configMapRef" in source
             ]
+            read = [entry.get("valueFrom", {}).get("configMapKeyRef", {}) for entry in container.get("env", [])]
+            wanted += [reference["name"] for reference in read if reference and not reference.get("optional", False)]
             findings += [f"{pod}: no ConfigMap {name}" for name in wanted if name not in names["ConfigMap"]]
             paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
             findings += [f"{pod}: {path} is mounted twice" for path in set(paths) if paths.count(path) > 1]
@@ -385,6 +473,10 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
                     findings.append(f"Ingress {name_of(thing)}: no Service {backend['name']} with {backend['port']}")
         elif thing["kind"] == "StatefulSet" and thing["spec"]["serviceName"] not in services:
             findings.append(f"StatefulSet {name_of(thing)}: no Service {thing['spec']['serviceName']}")
+    ways_in = {rule["host"] for thing in objects if thing["kind"] == "Ingress" for rule in thing["spec"]["rules"]}
+    told = set(re.findall(r"WEATHER_UI_URL: https://([\w.-]+)$", yaml.safe_dump(objects), re.MULTILINE))
+    if (ways_in and not told) or told - ways_in:
+        findings.append(f"WEATHER_UI_URL leads to {sorted(told) or 'a laptop'}, the Ingress to {sorted(ways_in)}")
     for host, port in re.findall(r"http://([\w-]+):(\d+)", yaml.safe_dump(objects)):
         if int(port) not in services.get(host, set()):
             findings.append(f"http://{host}:{port}: no such Service")
@@ -400,6 +492,8 @@ def network_findings(objects: list[Object]) -> Findings:
     findings = []
     if {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} not in policies:
         findings.append("no policy denies everything")
+    if any('"cnpg.io/cluster": "' in json.dumps(policy) for policy in policies):
+        findings.append("a policy names one server of CloudNativePG; the one that a restore makes would have no way")
     for policy in policies:
         for rule in [*policy.get("ingress", []), *policy.get("egress", [])]:
             is_bound = rule.get("ports") and all("port" in port for port in rule["ports"])
@@ -419,7 +513,7 @@ def network_findings(objects: list[Object]) -> Findings:
 
 
 def quota_findings(objects: list[Object], runs: int) -> Findings:
-    """Whether the namespace has room for all pods, as many runs at once, and the surge of an upgrade."""
+    """Whether the namespace has room for all pods, as many runs at once, the surge of an upgrade, and a restore."""
     quota = next(thing["spec"]["hard"] for thing in objects if thing["kind"] == "ResourceQuota")
     bound = next(thing["spec"]["limits"][0]["max"] for thing in objects if thing["kind"] == "LimitRange")
     needed: dict[str, float] = dict.fromkeys(("requests.cpu", "requests.memory", "limits.cpu", "limits.memory"), 0)
@@ -433,9 +527,22 @@ def quota_findings(objects: list[Object], runs: int) -> Findings:
             for resource, most in bound.items():
                 if quantity(container["resources"]["limits"][resource]) > quantity(most):
                     findings.append(f"{pod}: {container['name']}: {resource} is above the LimitRange")
+    sizes = [
+        thing["spec"]["resources"]["requests"]["storage"]
+        for thing in objects
+        if thing["kind"] == "PersistentVolumeClaim"
+    ]
     for thing in objects:
-        if thing["kind"] == "Cluster":
-            _add(needed, thing["spec"]["resources"], thing["spec"]["instances"])
+        spec = thing.get("spec", {})
+        if thing["kind"] == "StatefulSet":
+            claims = [claim["spec"]["resources"]["requests"]["storage"] for claim in spec["volumeClaimTemplates"]]
+            sizes += claims * spec["replicas"]
+        elif thing["kind"] == "Cluster":
+            # A restore makes a second one beside it.
+            count = 2 * spec["instances"]
+            _add(needed, spec["resources"], count)
+            sizes += [spec["storage"]["size"], spec["walStorage"]["size"]] * count
+    needed |= {"requests.storage": sum(map(quantity, sizes)), "persistentvolumeclaims": len(sizes)}
     return findings + [
         f"{resource}: {amount:g} needed, {quota[resource]} in the quota"
         for resource, amount in needed.items()
@@ -502,7 +609,7 @@ def own_variables(objects: list[Object]) -> set[str]:
             variables |= {entry["name"] for entry in container.get("env", [])}
             for source in container.get("envFrom", []):
                 variables |= maps.get(source.get("configMapRef", {}).get("name"), {}).keys()
-    return {name for name in variables if name.startswith(("WEATHER_", "OPENWEATHER_", "OPEN_METEO_"))}
+    return {name for name in variables if name.startswith(("WEATHER_", "OPENWEATHER_", "OPEN_METEO_", "DATABRICKS_"))}
 
 
 def kustomization_findings(folder: Path = MANIFESTS) -> Findings:

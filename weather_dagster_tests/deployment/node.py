@@ -235,13 +235,16 @@ class Node:
                 variables |= self.secrets[source["secretRef"]["name"]]
             else:
                 variables |= self.find("ConfigMap", source["configMapRef"]["name"])["data"]
+        config_maps = {name_of(thing): thing["data"] for thing in self.objects if thing["kind"] == "ConfigMap"}
         for entry in container.get("env", []):
             value = entry.get("value", "")
-            if reference := entry.get("valueFrom", {}).get("secretKeyRef"):
-                secret = self.secrets.get(reference["name"], {})
-                if reference["key"] not in secret and reference.get("optional"):
+            source = entry.get("valueFrom", {})
+            if reference := source.get("secretKeyRef") or source.get("configMapKeyRef"):
+                known = self.secrets if "secretKeyRef" in source else config_maps
+                data = known.get(reference["name"], {})
+                if reference["key"] not in data and reference.get("optional"):
                     continue
-                value = secret[reference["key"]]
+                value = data[reference["key"]]
             variables[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda found: variables[found[1]], value)
         return variables
 

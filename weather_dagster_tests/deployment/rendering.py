@@ -87,7 +87,6 @@ def instance_config(values: Values) -> Values:
     }
     daemon = values["dagsterDaemon"]
     monitoring = daemon["runMonitoring"]
-    python_logs = values["pythonLogs"]
     queue = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]
     config = {
         "scheduler": {"module": "dagster.core.scheduler", "class": "DagsterDaemonScheduler"},
@@ -115,10 +114,7 @@ def instance_config(values: Values) -> Values:
             "module": "dagster.core.storage.noop_compute_log_manager",
             "class": "NoOpComputeLogManager",
         },
-        "python_logs": {
-            "python_log_level": python_logs["pythonLogLevel"],
-            "managed_python_loggers": python_logs["managedPythonLoggers"],
-        },
+        "python_logs": _snake({key: value for key, value in values["pythonLogs"].items() if value}, depth=1),
         "run_monitoring": _snake(monitoring),
         "run_retries": _snake(daemon["runRetries"]),
         "sensors": _snake(daemon["sensors"]),
@@ -431,9 +427,11 @@ def stack(name: str) -> list[Object]:
     overlays, folder = STACKS[name]
     # CloudNativePG restores by itself.
     jobs = ["migrate", "restore"] if folder == "kind" else ["migrate"]
+    # On kind Terraform makes the Secret.
+    beside = ["databricks"] if folder == "production" and "databricks" in overlays else []
     return [
         *rendered(with_defaults(own_values(*overlays))),
-        *manifests(folder),
+        *(thing for each in [folder, *beside] for thing in manifests(each)),
         *manifests("ingestor"),
         *(thing for job in jobs for thing in documents(MANIFESTS / "jobs" / f"{job}.yaml")),
     ]

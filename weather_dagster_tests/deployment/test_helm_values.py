@@ -18,6 +18,7 @@ import yaml
 from weather_dagster.cli import app
 from weather_dagster.settings import EnvironmentName, Settings
 from weather_dagster_tests.deployment.guards import (
+    OWN_IMAGES,
     Findings,
     danger_findings,
     declared_secrets,
@@ -153,6 +154,34 @@ def test_an_instance_that_dagster_refuses_is_found(key: str, value: Any) -> None
     assert instance_findings({**instance_config(with_defaults(own_values())), key: value})
 
 
+def json_formatter(name: str) -> Values:
+    """A handler as a person would write it for JSON lines."""
+    return {
+        "formatters": {"json": {"class": name}},
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "finding"),
+    [
+        ("postgresql/postgresqlScheme", "", "run_storage: SQLAlchemy takes psycopg,"),
+        ("postgresql/postgresqlScheme", "postgresql+pg9000", "schedule_storage: Can't load plugin"),
+        ("pythonLogs/dagsterHandlerConfig", json_formatter("dagster._utils.log.JsonFormatter"), "log.JsonFormatter"),
+        ("pythonLogs/dagsterHandlerConfig", {"handlers": {"console": {"class": "logging.Streamer"}}}, "Streamer"),
+        ("pythonLogs/managedPythonLoggers", [{"weather_dagster": "INFO"}], "managed_python_loggers"),
+    ],
+)
+def test_an_instance_that_would_not_start_is_found(path: str, value: Any, finding: str) -> None:
+    found = instance_findings(instance_config(with_defaults(planted(path, value))))
+    assert any(finding in line for line in found), found
+
+
+def test_a_formatter_that_is_installed_is_not_refused() -> None:
+    values = planted("pythonLogs/dagsterHandlerConfig", json_formatter("logging.Formatter"))
+    assert instance_findings(instance_config(with_defaults(values))) == []
+
+
 def difference(config: Values, local: Values) -> Findings:
     """Keys that the cluster's instance and the local one must agree on, and do not."""
     pairs = {
@@ -177,20 +206,41 @@ def test_cluster_and_laptop_agree_where_they_need_not_differ() -> None:
     assert difference(merge(config, {"telemetry": {"enabled": True}}), local) == ["telemetry"]
 
 
-def test_the_code_location_has_one_name_everywhere() -> None:
+def location_findings(values: Values) -> Findings:
+    """Where the code location of the cluster is another than the local one."""
     local = yaml.safe_load((PROJECT / "workspace.yaml").read_text(encoding="utf-8"))
-    (here,) = workspace(with_defaults(own_values()))["load_from"]
+    (here,) = workspace(with_defaults(values))["load_from"]
     (there,) = local["load_from"]
-    assert here["grpc_server"]["location_name"] == there["python_module"]["location_name"]
-    (item,) = own_values()["dagster-user-deployments"]["deployments"]
-    assert item["dagsterApiGrpcArgs"][-2:] == ["-m", there["python_module"]["module_name"]]
+    (item,) = values["dagster-user-deployments"]["deployments"]
+    pairs = {
+        "name": (here["grpc_server"]["location_name"], there["python_module"]["location_name"]),
+        "module": (item["dagsterApiGrpcArgs"][-2:], ["-m", there["python_module"]["module_name"]]),
+    }
+    return [what for what, (ours, local_one) in pairs.items() if ours != local_one]
 
 
-def pinned(package: str) -> str:
+def test_the_code_location_has_one_name_everywhere() -> None:
+    assert location_findings(own_values()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "finding"),
+    [
+        ("dagster-user-deployments/deployments/0/name", "weather-dataops", "name"),
+        ("dagster-user-deployments/deployments/0/dagsterApiGrpcArgs/3", "weather_dagster.definition", "module"),
+    ],
+)
+def test_another_code_location_is_found(path: str, value: str, finding: str) -> None:
+    assert location_findings(planted(path, value)) == [finding]
+
+
+def locked() -> str:
+    return (PROJECT / "constraints.txt").read_text(encoding="utf-8")
+
+
+def pinned(package: str, constraints: str) -> str:
     """A package's version in constraints.txt."""
-    (found,) = re.findall(
-        rf"^{package}==(\S+)", (PROJECT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE
-    )
+    (found,) = re.findall(rf"^{package}==(\S+)", constraints, flags=re.MULTILINE)
     return str(found)
 
 
@@ -200,7 +250,7 @@ def chart_versions(text: str) -> set[str]:
 
 
 def test_chart_and_dagster_are_of_one_version() -> None:
-    dagster = pinned("dagster")
+    dagster = pinned("dagster", locked())
     texts = [VALUES / "dagster.yaml", PROJECT / "docs" / "deployment.md", *PROJECT.glob("terraform/**/*.tf")]
     for path in texts:
         assert chart_versions(path.read_text(encoding="utf-8")) <= {dagster}, path
@@ -209,11 +259,27 @@ def test_chart_and_dagster_are_of_one_version() -> None:
     assert chart_versions('dagster_chart_version = "1.12.1"') == {"1.12.1"}
 
 
+def integration_findings(constraints: str) -> Findings:
+    """Integrations of Dagster that are not of its release, or not the ones installed here."""
+    patch = pinned("dagster", constraints).removeprefix("1.13.")
+    return [
+        f"{package} is {found}, expected {wanted}"
+        for package in ("dagster-k8s", "dagster-postgres")
+        for found in (pinned(package, constraints),)
+        for wanted in (f"0.29.{patch}", version(package))
+        if found != wanted
+    ]
+
+
 def test_dagsters_integrations_are_of_its_release() -> None:
-    patch = pinned("dagster").removeprefix("1.13.")
-    for package in ("dagster-k8s", "dagster-postgres"):
-        assert pinned(package) == f"0.29.{patch}"
-        assert version(package) == pinned(package)
+    assert integration_findings(locked()) == []
+
+
+def test_an_integration_of_another_release_is_found() -> None:
+    faulty = locked().replace(f"dagster-k8s=={version('dagster-k8s')}", "dagster-k8s==0.28.9")
+    assert integration_findings(faulty) == [
+        f"dagster-k8s is 0.28.9, expected {wanted}" for wanted in [version("dagster-k8s")] * 2
+    ]
 
 
 def command_lines(objects: list[Object]) -> list[list[str]]:
@@ -289,12 +355,43 @@ def test_a_variable_that_no_setting_reads_is_found() -> None:
     assert "WEATHER_HOEM" in unknown_variables(objects)
 
 
+def environments(objects: list[Object]) -> set[str]:
+    """What WEATHER_ENV is in ConfigMaps and containers."""
+    found = {thing["data"]["WEATHER_ENV"] for thing in objects if "WEATHER_ENV" in thing.get("data", {})}
+    written = [entry for _, template in pods(objects) for c in containers(template) for entry in c.get("env", [])]
+    return found | {entry["value"] for entry in written if entry["name"] == "WEATHER_ENV"}
+
+
+def untold_settings(values: Values) -> set[str]:
+    """Settings of Databricks that the code location does not get."""
+    (item,) = values["dagster-user-deployments"]["deployments"]
+    wanted = {name.upper() for name in Settings.model_fields if name.startswith("databricks_")}
+    return wanted - {entry["name"] for entry in item["env"]}
+
+
+def test_the_code_location_gets_all_that_databricks_needs() -> None:
+    values = own_values("production", "databricks")
+    assert untold_settings(values) == set()
+    (item,) = values["dagster-user-deployments"]["deployments"]
+    item["env"] = [entry for entry in item["env"] if entry["name"] != "DATABRICKS_CLIENT_ID"]
+    assert untold_settings(values) == {"DATABRICKS_CLIENT_ID"}
+
+
 @pytest.mark.parametrize("name", STACKS)
 def test_every_environment_is_one_of_ours(name: str) -> None:
-    (settings,) = [thing for thing in stack(name) if name_of(thing) == "weather-settings"]
-    if "databricks" in name and "databricks" not in list(EnvironmentName):
-        pytest.skip("this version of the platform has no databricks environment yet")
-    assert settings["data"]["WEATHER_ENV"] in list(EnvironmentName)
+    assert environments(stack(name)) - set(EnvironmentName) == set()
+
+
+@pytest.mark.parametrize("place", ["weather-settings", "weather-migrate-"])
+def test_an_environment_that_there_is_not_is_found(place: str) -> None:
+    objects = stack("kind")
+    (thing,) = [thing for thing in objects if name_of(thing) == place]
+    if thing["kind"] == "ConfigMap":
+        thing["data"]["WEATHER_ENV"] = "snowflake"
+    else:
+        env = containers(thing["spec"]["template"])[0]["env"]
+        next(entry for entry in env if entry["name"] == "WEATHER_ENV")["value"] = "snowflake"
+    assert environments(objects) - set(EnvironmentName) == {"snowflake"}
 
 
 def missing_names(text: str) -> Findings:
@@ -318,11 +415,15 @@ def test_terraform_makes_the_secrets_that_the_values_name() -> None:
     assert missing_names(text.replace("dagster-postgresql", "dagster-postgres")) == ["dagster-postgresql"]
 
 
-def test_own_images_are_stages_of_the_dockerfile() -> None:
-    from weather_dagster_tests.deployment.guards import OWN_IMAGES
+def missing_stages(dockerfile: str) -> set[str]:
+    """Images of ours that the Dockerfile does not build."""
+    return set(OWN_IMAGES.values()) - set(re.findall(r"^FROM .* AS (\S+)", dockerfile, flags=re.MULTILINE))
 
-    stages = re.findall(r"^FROM .* AS (\S+)", (PROJECT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert set(OWN_IMAGES.values()) <= set(stages)
+
+def test_own_images_are_stages_of_the_dockerfile() -> None:
+    dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
+    assert missing_stages(dockerfile) == set()
+    assert missing_stages(dockerfile.replace("AS ingestor", "AS loader")) == {"ingestor"}
 
 
 def render(chart: Path, values: Values, scratch: Path) -> list[Object]:
@@ -409,8 +510,20 @@ def test_a_chart_that_makes_something_else_is_found() -> None:
     assert disagreements(ours, theirs)
 
 
-def test_each_overlay_is_used_by_a_stack() -> None:
-    overlays = {path.stem for path in VALUES.glob("*.yaml")} - {"dagster", "secrets"}
-    assert overlays == {name for names in OVERLAYS.values() for name in names}
-    folders = {path.name for path in MANIFESTS.iterdir()}
-    assert folders == {"base", "kind", "production", "backup", "ingestor", "jobs"}
+def unused(values: Path) -> Findings:
+    """Overlays and folders of manifests that no stack is made of, and those that are not there."""
+    overlays = {path.stem for path in values.glob("*.yaml")} - {"dagster", "secrets"}
+    folders = {path.name for path in (values / MANIFESTS.name).iterdir()}
+    return sorted(
+        overlays ^ {name for names in OVERLAYS.values() for name in names}
+        | folders ^ {"base", "kind", "production", "backup", "databricks", "ingestor", "jobs"}
+    )
+
+
+def test_each_overlay_is_used_by_a_stack(tmp_path: Path) -> None:
+    assert unused(VALUES) == []
+    planted_in = shutil.copytree(VALUES, tmp_path / VALUES.name)
+    (planted_in / "staging.yaml").write_text("{}", encoding="utf-8")
+    (planted_in / MANIFESTS.name / "staging").mkdir()
+    (planted_in / "kind.yaml").unlink()
+    assert unused(planted_in) == ["kind", "staging"]

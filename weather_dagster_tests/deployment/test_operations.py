@@ -1,6 +1,7 @@
 """docs/operations.md names what there is, and all of what a person may meet."""
 
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from weather_dagster.checks.freshness import FRESHNESS
 from weather_dagster.cli import app
 from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres
 from weather_dagster_tests.deployment.rendering import PROJECT, VALUES, manifests, name_of, stack
+from weather_dagster_tests.deployment.test_helm_values import USAGE_ERRORS, parse
 from weather_dagster_tests.deployment.test_terraform import Findings, read
 
 DOCUMENT = PROJECT / "docs" / "operations.md"
@@ -65,6 +67,7 @@ def unknown(document: str) -> Findings:
     for command, below in re.findall(r"on_cluster weather ([a-z]+)(?: ([a-z]+))?", document):
         if command not in commands or (below and below not in getattr(commands[command], "commands", {below})):
             findings.append(f"weather {command} {below}")
+    findings += [line for line in command_lines(document) if not is_command(line)]
     variables = {*read("platform")["variable"], *read("cluster")["variable"]}
     used = re.findall(r"(?:-var '?|TF_VAR_)(\w+)", document) + re.findall(r"(\w+_revision)\b", document)
     findings += [f"variable {name}" for name in sorted(set(used) - variables)]
@@ -73,6 +76,21 @@ def unknown(document: str) -> Findings:
     return findings + [
         name for name in sorted(paths - {"terraform/platform/mine.yaml"}) if not (PROJECT / name).exists()
     ]
+
+
+def command_lines(document: str) -> list[str]:
+    """The `weather` command lines, with a value for each placeholder."""
+    lines = re.findall(r"(?:^ *|`|&& |on_cluster )(weather [a-z][^`\n|&;]*)", document, re.MULTILINE)
+    return [line.strip().replace("HOUR", "2026-01-01T00:00") for line in lines]
+
+
+def is_command(line: str) -> bool:
+    """Whether `weather` knows command, options and choices; nothing is run."""
+    try:
+        parse(shlex.split(line))
+    except USAGE_ERRORS:
+        return False
+    return True
 
 
 def test_every_alert_and_every_secret_has_its_place() -> None:
@@ -101,6 +119,12 @@ def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> Non
         ("deployment/weather-viewers", "deployment/viewers", "deployment/viewers"),
         ("weather doctor", "weather physician", "weather physician "),
         ("weather alerts test", "weather alerts try", "weather alerts try"),
+        (
+            "--from duckdb --to postgres",
+            "--from duckdb --to oracle",
+            "weather warehouse copy --from duckdb --to oracle",
+        ),
+        ("weather backup", "weather backup --now", "weather backup --now"),
         ("passwords_revision", "password_revision", "variable password_revision"),
         ("-var warehouse", "-var store", "variable store"),
         ("jobs/restore.yaml", "jobs/bring-back.yaml", "helm-values/manifests/jobs/bring-back.yaml"),

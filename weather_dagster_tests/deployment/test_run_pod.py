@@ -184,7 +184,7 @@ def test_the_job_of_a_run_is_what_the_values_say(
     secrets = {
         entry["name"]: tuple(entry["valueFrom"]["secretKeyRef"].get(key) for key in ("name", "key"))
         for entry in container["env"]
-        if "valueFrom" in entry
+        if "secretKeyRef" in entry.get("valueFrom", {})
     }
     assert secrets == {
         "DAGSTER_PG_PASSWORD": ("dagster-postgresql", "postgresql-password"),
@@ -192,10 +192,11 @@ def test_the_job_of_a_run_is_what_the_values_say(
         "WEATHER_DAGSTER_STORAGE_URL": ("dagster-postgresql", "url"),
         "OPENWEATHER_API_KEY": ("weather-provider", "OPENWEATHER_API_KEY"),
         "WEATHER_ALERT_URLS": ("weather-alerts", "WEATHER_ALERT_URLS"),
-        "DATABRICKS_HOST": ("weather-databricks", "DATABRICKS_HOST"),
-        "DATABRICKS_HTTP_PATH": ("weather-databricks", "DATABRICKS_HTTP_PATH"),
-        "DATABRICKS_TOKEN": ("weather-databricks", "DATABRICKS_TOKEN"),
+        **{key: ("weather-databricks", key) for key in declared_secrets()["weather-databricks"]["keys"]},
     }
+    (address,) = [entry for entry in container["env"] if "configMapKeyRef" in entry.get("valueFrom", {})]
+    assert address["name"] == "WEATHER_UI_URL"
+    assert address["valueFrom"]["configMapKeyRef"]["optional"] is True
     assert [source["configMapRef"]["name"] for source in container["envFrom"]] == [
         "weather-dagster-user-deployments-weather-user-env",
         "weather-settings",

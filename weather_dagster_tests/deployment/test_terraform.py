@@ -19,6 +19,7 @@ import yaml
 from hcl2 import SerializationOptions
 from helm_python import Chart
 
+from weather_dagster_tests.deployment import image_guards
 from weather_dagster_tests.deployment.guards import secret_references
 from weather_dagster_tests.deployment.rendering import MANIFESTS, PROJECT, VALUES, Object, manifests, stack
 from weather_dagster_tests.deployment.terraform_providers import PASSWORD, SCHEMAS, stand_ins
@@ -286,7 +287,10 @@ def test_a_planted_fault_is_found(fault: str, tmp_path: Path) -> None:
 def planted(folder: Path, name: str, before: str, after: str) -> Path:
     """A copy of terraform/, with what it reads beside it, in which a piece of a file is another."""
     shutil.copytree(VALUES, folder / VALUES.name)
-    shutil.copy(PROJECT / "constraints.txt", folder)
+    dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
+    for name_beside in {"Dockerfile", ".dockerignore", *image_guards.context_sources(dockerfile)}:
+        if (PROJECT / name_beside).is_file():
+            shutil.copy(PROJECT / name_beside, folder)
     root = folder / "terraform"
     shutil.copytree(TERRAFORM, root, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
     text = (root / name).read_text(encoding="utf-8")
@@ -332,14 +336,21 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
         yield run
 
 
-def test_the_stand_ins_are_those_of_the_modules() -> None:
+def unknown_providers(root: Path) -> set[str]:
+    """Providers without a stand-in, and stand-ins of providers that no module uses."""
     schemas = json.loads(SCHEMAS.read_text(encoding="utf-8"))["provider_schemas"]
     wanted = {
         f"registry.terraform.io/{provider['source']}"
         for module in MODULES
-        for provider in read(module)["terraform"]["required_providers"][0].values()
+        for provider in read(module, root)["terraform"]["required_providers"][0].values()
     }
-    assert set(schemas) == wanted
+    return set(schemas) ^ wanted
+
+
+def test_the_stand_ins_are_those_of_the_modules(tmp_path: Path) -> None:
+    assert unknown_providers(TERRAFORM) == set()
+    root = planted(tmp_path, "cluster/versions.tf", '"tehcyx/kind"', '"someone/kind"')
+    assert unknown_providers(root) == {"registry.terraform.io/tehcyx/kind", "registry.terraform.io/someone/kind"}
 
 
 @pytest.mark.integration
@@ -417,12 +428,15 @@ def test_terraform_refuses_a_planted_fault(terraform: Terraform, tmp_path: Path,
         ("platform/variables.tf", '!startswith(var.namespace, "kube-")', "true"),
         ("platform/secrets.tf", "weather-warehouse-reader = var.passwords_revision", "weather-warehouse-reader = 1"),
         ("platform/secrets.tf", "data_wo          =", "data             ="),
+        ("cluster/main.tf", 'api_server_address = "127.0.0.1"', 'api_server_address = "0.0.0.0"'),
+        ("cluster/main.tf", "is_kind    = var.existing_context == null", "is_kind    = true"),
+        ("cluster/variables.tf", '"@sha256:[0-9a-f]{64}$"', '"^kindest/node:"'),
     ],
 )
 def test_the_tests_of_terraform_find_a_planted_fault(
     terraform: Terraform, tmp_path: Path, name: str, before: str, after: str
 ) -> None:
-    failed = terraform("platform", "test", root=planted(tmp_path, name, before, after))
+    failed = terraform(name.partition("/")[0], "test", root=planted(tmp_path, name, before, after))
     assert failed.returncode == 1
     assert "1 failed" in failed.stdout, failed.stdout + failed.stderr
 
@@ -444,12 +458,36 @@ def applied(terraform: Terraform) -> dict[str, str]:
     return {**variables, "state": state.read_text(encoding="utf-8"), "told": done.stdout + done.stderr}
 
 
+def secrets_in(told: str) -> list[str]:
+    """Which of the secrets that Terraform got are in a text."""
+    return [secret for secret in (PASSWORD, KEY, ALERT_URL) if secret in told]
+
+
 @pytest.mark.integration
 @needs_terraform
-@pytest.mark.parametrize("secret", [PASSWORD, KEY, ALERT_URL])
-def test_no_secret_is_in_the_state_or_on_the_screen(applied: dict[str, str], secret: str) -> None:
+def test_no_secret_is_in_the_state_or_on_the_screen(applied: dict[str, str]) -> None:
     assert "weather-warehouse" in applied["state"]
-    assert secret not in applied["state"] + applied["told"]
+    assert secrets_in(applied["state"] + applied["told"]) == []
+
+
+@pytest.mark.integration
+@needs_terraform
+def test_a_secret_in_the_state_is_found(terraform: Terraform, applied: dict[str, str], tmp_path: Path) -> None:
+    kept = f'resource "terraform_data" "kept" {{\n  input = "{KEY}"\n}}\n\nephemeral "random_password"'
+    root = planted(tmp_path, "platform/secrets.tf", 'ephemeral "random_password"', kept)
+    state = tmp_path / "state"
+    done = terraform("platform", "apply", "-auto-approve", f"-state={state}", root=root, **given(applied))
+    assert done.returncode == 0, done.stderr
+    assert secrets_in(state.read_text(encoding="utf-8")) == [KEY]
+
+
+DATABASE_SECRETS = {
+    "dagster-postgresql",
+    "weather-postgres",
+    "weather-warehouse",
+    "weather-warehouse-owner",
+    "weather-warehouse-reader",
+}
 
 
 @pytest.mark.integration
@@ -457,40 +495,83 @@ def test_no_secret_is_in_the_state_or_on_the_screen(applied: dict[str, str], sec
 def test_a_second_apply_changes_nothing_and_a_new_revision_changes_the_passwords_alone(
     terraform: Terraform, applied: dict[str, str]
 ) -> None:
-    variables = {name: value for name, value in applied.items() if name not in {"state", "told"}}
-    again = planned(terraform, **variables)
-    assert [change["address"] for change in again["resource_changes"] if change["change"]["actions"] != ["no-op"]] == []
-    rotated = planned(terraform, "-var=passwords_revision=2", **variables)
-    changed = {change["index"] for change in rotated["resource_changes"] if change["change"]["actions"] != ["no-op"]}
-    assert changed == {
-        "dagster-postgresql",
-        "weather-postgres",
-        "weather-warehouse",
-        "weather-warehouse-owner",
-        "weather-warehouse-reader",
+    assert changes(planned(terraform, **given(applied))) == set()
+    assert changes(planned(terraform, "-var=passwords_revision=2", **given(applied))) == DATABASE_SECRETS
+
+
+@pytest.mark.integration
+@needs_terraform
+def test_a_change_that_nobody_asked_for_is_found(terraform: Terraform, applied: dict[str, str], tmp_path: Path) -> None:
+    more = 'merge(local.namespace.metadata.labels, { at = "noon" })'
+    root = planted(tmp_path / "a", "platform/main.tf", "local.namespace.metadata.labels", more)
+    assert "kubernetes_namespace_v1.weather" in changes(planned(terraform, root=root, **given(applied)))
+    root = planted(
+        tmp_path / "b",
+        "platform/secrets.tf",
+        "weather-alerts           = var.credentials_revision",
+        "weather-alerts           = var.passwords_revision",
+    )
+    rotated = changes(planned(terraform, "-var=passwords_revision=2", root=root, **given(applied)))
+    assert rotated == {*DATABASE_SECRETS, "weather-alerts"}
+
+
+def given(applied: dict[str, str]) -> dict[str, str]:
+    """The variables of the apply."""
+    return {name: value for name, value in applied.items() if name not in {"state", "told"}}
+
+
+def changes(plan: dict[str, Any]) -> set[str]:
+    """What a plan would change, by its key or else by its address."""
+    return {
+        change.get("index", change["address"])
+        for change in plan["resource_changes"]
+        if change["change"]["actions"] != ["no-op"]
     }
 
 
-def planned(terraform: Terraform, *arguments: str, **variables: str) -> dict[str, Any]:
+def planned(terraform: Terraform, *arguments: str, root: Path = TERRAFORM, **variables: str) -> dict[str, Any]:
     plan = terraform.folder / "plan"
     state = terraform.folder / "platform.tfstate"
-    done = terraform("platform", "plan", f"-state={state}", f"-out={plan}", *arguments, **variables)
+    done = terraform("platform", "plan", f"-state={state}", f"-out={plan}", *arguments, root=root, **variables)
     assert done.returncode == 0, done.stderr
-    shown: dict[str, Any] = json.loads(terraform("platform", "show", "-json", str(plan)).stdout)
+    shown: dict[str, Any] = json.loads(terraform("platform", "show", "-json", str(plan), root=root).stdout)
     return shown
 
 
 @pytest.mark.integration
 @needs_terraform
-def test_the_objects_are_those_of_the_kustomization(applied: dict[str, str]) -> None:
-    (release,) = (
-        resource["instances"][0]["attributes"]
-        for resource in json.loads(applied["state"])["resources"]
-        if (resource["type"], resource["name"]) == ("helm_release", "objects")
-    )
-    rendered = [each for each in rendered_objects(release["values"]) if not _is_hook(each)]
-    wanted = [each for each in manifests("kind") if each["kind"] != "Namespace"]
-    assert by_name(rendered) == by_name(wanted)
+@pytest.mark.parametrize(
+    ("name", "before", "after", "different"),
+    [
+        ("platform/main.tf", "", "", set()),
+        (
+            "platform/main.tf",
+            'kind       = ["base", "backup", "kind"]',
+            'kind       = ["base", "kind"]',
+            {"ConfigMap weather-backup", "CronJob weather-backup", "PersistentVolumeClaim weather-backups"},
+        ),
+        (
+            "platform/main.tf",
+            'yamldecode(replace("${text}\\n"',
+            "yamldecode(replace(text",
+            {"ConfigMap weather-backup", "ConfigMap weather-postgres-init"},
+        ),
+    ],
+)
+def test_the_objects_are_those_of_the_kustomization(
+    terraform: Terraform,
+    applied: dict[str, str],
+    tmp_path: Path,
+    name: str,
+    before: str,
+    after: str,
+    different: set[str],
+) -> None:
+    plan = planned(terraform, root=planted(tmp_path, name, before, after), **given(applied))
+    (release,) = (one for one in plan["resource_changes"] if one["address"] == "helm_release.objects")
+    made = by_name(each for each in rendered_objects(release["change"]["after"]["values"]) if not _is_hook(each))
+    wanted = by_name(each for each in manifests("kind") if each["kind"] != "Namespace")
+    assert {thing for thing in {*made, *wanted} if made.get(thing) != wanted.get(thing)} == different
 
 
 def rendered_objects(values: list[str]) -> list[Object]:

@@ -141,6 +141,28 @@ run "installs_databricks_on_kind" {
   }
 }
 
+run "installs_databricks_in_production" {
+  command = plan
+
+  variables {
+    environment    = "production"
+    image_registry = "ghcr.io/acme"
+    warehouse      = "databricks"
+  }
+
+  override_data {
+    target = data.terraform_remote_state.cluster
+    values = {
+      outputs = { kubeconfig_path = "kubeconfig", kube_context = "prod", is_kind = false }
+    }
+  }
+
+  assert {
+    condition     = contains([for each in yamldecode(helm_release.objects.values[0]).objects : "${each.kind}/${each.metadata.name}"], "ExternalSecret/weather-databricks")
+    error_message = "Nothing brings the Secret of Databricks."
+  }
+}
+
 run "writes_new_passwords_at_a_new_revision" {
   command = plan
 
@@ -213,6 +235,31 @@ run "refuses_an_unknown_warehouse" {
   }
 
   expect_failures = [var.warehouse]
+}
+
+run "takes_a_service_principal_of_databricks" {
+  command = plan
+
+  variables {
+    warehouse  = "databricks"
+    databricks = { host = "acme.cloud.databricks.com", http_path = "/sql/1.0/warehouses/1", client_id = "a", client_secret = "none" }
+  }
+
+  assert {
+    condition     = contains(keys(kubernetes_secret_v1.weather), "weather-databricks")
+    error_message = "There is no Secret for Databricks."
+  }
+}
+
+run "refuses_half_a_service_principal" {
+  command = plan
+
+  variables {
+    warehouse  = "databricks"
+    databricks = { host = "acme.cloud.databricks.com", http_path = "/sql/1.0/warehouses/1", client_id = "a" }
+  }
+
+  expect_failures = [var.databricks]
 }
 
 run "refuses_databricks_without_its_token" {
