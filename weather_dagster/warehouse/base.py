@@ -2,8 +2,9 @@
 
 SQL that is written outside this folder is understood by DuckDB and Postgres alike: names and casts of the standard,
 ``$name`` for parameters, ``= any($names)`` for lists, no comments, ``qualify``, ``group by all``, ``semi join``,
-``list`` or ``arg_max``. Databricks gets it translated. Engines differ in how they sort and print text, round and write
-times: that is done in Python.
+``list`` or ``arg_max``; ``unnest`` and ``generate_series`` as tables alone, with an alias and its column; ``round``
+before a cast to ``integer``, which rounds here and truncates there. Databricks gets it translated. Engines differ in
+how they sort and print text, round and write times: that is done in Python.
 """
 
 from abc import ABC, abstractmethod

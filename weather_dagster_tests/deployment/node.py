@@ -272,9 +272,6 @@ class Node:
         show(Path("/etc"), "/etc")
         for file in ("hosts", "passwd"):
             show(self.folder / file, f"/etc/{file}")
-        for prefix in {sys.prefix, sys.base_prefix}:
-            if not prefix.startswith("/usr"):
-                show(Path(prefix), prefix)
         for source in sorted(image_guards.context_sources(DOCKERFILE)):
             show(ROOT / source, f"{APPLICATION}/{source}")
         lines += [
@@ -299,6 +296,10 @@ class Node:
                 lines.append(
                     f"mount -t tmpfs -o mode=2777,gid={user['fsGroup']},size={size} {mount['name']} {root}{where}"
                 )
+        # After the volumes, one of which may cover where this clone lies.
+        for prefix in {sys.prefix, sys.base_prefix}:
+            if not prefix.startswith("/usr"):
+                show(Path(prefix), prefix)
         if spec.get("automountServiceAccountToken", True):
             show(self.folder / "serviceaccount", ACCOUNT)
         if container["securityContext"]["readOnlyRootFilesystem"]:
