@@ -108,6 +108,8 @@ def danger_findings(values: Values) -> Findings:
     }
     findings = [what for what, is_bad in bad.items() if is_bad]
     for item in merged["dagster-user-deployments"]["deployments"]:
+        if "--log-format json" not in " ".join(item["dagsterApiGrpcArgs"]):
+            findings.append(f"deployment {item['name']}: a log format other than json")
         if not isinstance(item["env"], list):
             findings.append(f"deployment {item['name']}: env is a map, which is written to a ConfigMap")
         elif literal := [entry["name"] for entry in item["env"] if "value" in entry and is_secret(entry["name"])]:

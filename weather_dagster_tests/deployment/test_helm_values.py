@@ -128,6 +128,7 @@ def test_no_dangerous_default_of_the_chart_is_left(values: Values) -> None:
         ("concurrency/enabled", False),
         ("runLauncher/config/k8sRunLauncher/runK8sConfig/jobSpecConfig", {}),
         ("dagsterDaemon/logFormat", "colored"),
+        ("dagster-user-deployments/deployments/0/dagsterApiGrpcArgs", ["-m", "weather_dagster.definitions"]),
         ("dagster-user-deployments/deployments/0/env", {"WEATHER_HOME": "/var/lib/weather"}),
         ("dagster-user-deployments/deployments/0/env/3", {"name": "OPENWEATHER_API_KEY", "value": "abc"}),
         ("dagster-user-deployments/deployments/0/env/0", {"name": "HOME", "value": "$(DAGSTER_PG_PASSWORD)"}),
