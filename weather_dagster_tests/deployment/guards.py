@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from weather_dagster_tests.deployment.rendering import (
     MANIFESTS,
     NAMESPACE,
+    PREFIX,
     VALUES,
     Object,
     Values,
@@ -508,9 +509,14 @@ def network_findings(objects: list[Object]) -> Findings:
         ]
         variables = {entry["name"] for container in containers(template) for entry in container.get("env", [])}
         is_server = labels.get("access.weather/server") == "postgres"
-        needs = bool(variables & {"DAGSTER_PG_PASSWORD", "WEATHER_POSTGRES_URL", "PGPASSWORD"}) and not is_server
-        if needs != ("access.weather/postgres" in labels):
-            findings.append(f"{pod}: access.weather/postgres is {'missing' if needs else 'not needed'}")
+        for way, needs in {
+            "postgres": variables & {"DAGSTER_PG_PASSWORD", "WEATHER_POSTGRES_URL", "PGPASSWORD"} and not is_server,
+            "internet": variables & {"OPENWEATHER_API_KEY", "WEATHER_ALERT_URLS", "OAUTH2_PROXY_CLIENT_ID"},
+            # Those that start and watch runs.
+            "kubernetes": template["spec"].get("serviceAccountName") == PREFIX,
+        }.items():
+            if bool(needs) != (f"access.weather/{way}" in labels):
+                findings.append(f"{pod}: access.weather/{way} is {'missing' if needs else 'not needed'}")
     return findings
 
 

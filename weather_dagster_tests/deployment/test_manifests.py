@@ -282,6 +282,27 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ("network", "Job weather-migrate-", "spec/template/metadata/labels", {}, "missing"),
     (
         "network",
+        "CronJob weather-ingestor",
+        "spec/jobTemplate/spec/template/metadata/labels/access.weather~1internet",
+        DROP,
+        "internet is missing",
+    ),
+    (
+        "network",
+        "Deployment weather-dagster-daemon",
+        "spec/template/metadata/labels/access.weather~1kubernetes",
+        DROP,
+        "kubernetes is missing",
+    ),
+    (
+        "network",
+        "Deployment weather-dagster-user-deployments-weather",
+        "spec/template/metadata/labels/access.weather~1kubernetes",
+        "true",
+        "kubernetes is not needed",
+    ),
+    (
+        "network",
         "StatefulSet weather-postgres",
         "spec/template/metadata/labels/access.weather~1postgres",
         "true",
