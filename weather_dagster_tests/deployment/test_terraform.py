@@ -568,10 +568,26 @@ def test_the_objects_are_those_of_the_kustomization(
     different: set[str],
 ) -> None:
     plan = planned(terraform, root=planted(tmp_path, name, before, after), **given(applied))
+    assert differing(plan, manifests("kind")) == different
+
+
+@pytest.mark.integration
+@needs_terraform
+def test_in_production_they_are_those_of_its_own_and_of_databricks(
+    terraform: Terraform, applied: dict[str, str]
+) -> None:
+    asked = {"environment": "production", "image_registry": "ghcr.io/acme", "warehouse": "databricks"}
+    plan = planned(terraform, **{**given(applied), **asked})
+    assert differing(plan, [*manifests("production"), *manifests("databricks")]) == set()
+    assert differing(plan, manifests("production")) == {"ExternalSecret weather-databricks"}
+
+
+def differing(plan: dict[str, Any], kustomized: list[Object]) -> set[str]:
+    """Objects that Terraform would make otherwise than the kustomizations, or only one of both."""
     (release,) = (one for one in plan["resource_changes"] if one["address"] == "helm_release.objects")
     made = by_name(each for each in rendered_objects(release["change"]["after"]["values"]) if not _is_hook(each))
-    wanted = by_name(each for each in manifests("kind") if each["kind"] != "Namespace")
-    assert {thing for thing in {*made, *wanted} if made.get(thing) != wanted.get(thing)} == different
+    wanted = by_name(each for each in kustomized if each["kind"] != "Namespace")
+    return {thing for thing in {*made, *wanted} if made.get(thing) != wanted.get(thing)}
 
 
 def rendered_objects(values: list[str]) -> list[Object]:
