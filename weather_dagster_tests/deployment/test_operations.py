@@ -59,7 +59,7 @@ def unknown(document: str) -> Findings:
         for name in ("kind", "production")
         for thing in [*stack(name), *manifests("ingestor")]
     }
-    named = set(re.findall(r"\b((?:deployment|statefulset|cronjob|service|cluster)/[\w-]+)", document))
+    named = set(re.findall(r"(?<![/\w])((?:deployment|statefulset|cronjob|service|cluster)/[\w-]+)", document))
     # The server that a restore makes.
     findings = sorted(named - objects - {"cluster/weather-postgres-restored"})
     group = typer.main.get_command(app)
@@ -99,6 +99,12 @@ def test_every_alert_and_every_secret_has_its_place() -> None:
 
 def test_what_is_named_exists() -> None:
     assert unknown(text()) == []
+
+
+def test_what_the_page_on_deployment_names_exists() -> None:
+    page = (PROJECT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    assert unknown(page) == []
+    assert unknown(page.replace("manifests/databricks", "manifests/snowflake")) == ["helm-values/manifests/snowflake"]
 
 
 @pytest.mark.parametrize(
