@@ -1,5 +1,6 @@
 """The scripts in the manifests do what they say, on a real Postgres of the version that they name."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import pytest
 
 from weather_dagster.hours import floor_hour, format_hour, utc_now
 from weather_dagster_tests.conftest import Weather
-from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres, script
+from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres, platform_postgres, script
 from weather_dagster_tests.deployment.guards import images
-from weather_dagster_tests.deployment.rendering import MANIFESTS, containers, documents, stack
+from weather_dagster_tests.deployment.rendering import MANIFESTS, PROJECT, containers, documents, stack
 
 pytestmark = pytest.mark.integration
 
@@ -142,6 +143,31 @@ def test_the_migration_job_makes_the_schema_and_gives_the_roles_their_rights(
     for done in (back_up(postgres, tmp_path, backups), restore(postgres, tmp_path, backups)):
         assert done.returncode == 0, done.stderr
     require_rights(postgres)
+
+
+def test_the_way_to_another_server_brings_rows_and_rights(weather: Weather, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("kind", "production")]
+    for folder in folders:
+        folder.mkdir()
+    with platform_postgres(folders[0]) as here, platform_postgres(folders[1]) as there:
+        cluster = {"WEATHER_ENV": "cluster", "WEATHER_HOME": str(tmp_path)}
+        for server in (here, there):
+            for command, user in (("migrate", "weather_owner"), ("roles", "postgres")):
+                done = weather("warehouse", command, WEATHER_POSTGRES_URL=server.url(user), **cluster)
+                assert done.returncode == 0, done.stderr
+        hour = format_hour(floor_hour(utc_now()))
+        line = ("ingest", "--from", hour, "--to", hour, "--place", "quito")
+        landed = weather(*line, WEATHER_POSTGRES_URL=here.url("weather_writer"), **cluster)
+        assert landed.returncode == 0, landed.stderr
+        assert here.sql("weather_writer", "weather", "create table gold.shown as select 1 as hour").returncode == 0
+        document = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
+        told = "\n".join(re.findall(r"^pg_(?:dump|restore) .*", document, re.MULTILINE))
+        for said, server in (("$(url kind-weather 5432)", here), ("$(url prod 5433)", there)):
+            assert said in told
+            told = told.replace(said, server.url("postgres"))
+        moved = here.run(f"set -eu\ncd {tmp_path}\n{told}", tmp_path)
+        assert moved.returncode == 0, moved.stderr
+        require_rights(there)
 
 
 def require_rights(postgres: Postgres) -> None:
