@@ -104,6 +104,7 @@ def zizmor_findings(texts: Texts, folder: Path) -> Findings:
         "--min-severity=low",
         "--format=plain",
         "--no-progress",
+        "--color=never",
     ]
     linted = subprocess.run([*command, *written(texts, folder)], capture_output=True, text=True)
     return re.findall(r"^(?:help|warning|error|info)\[([\w-]+)\]", linted.stdout, re.MULTILINE) or (

@@ -198,8 +198,8 @@ FAULTS = {
     ),
     "days of a former zone stay": (
         "macros/increments.sql",
-        "where exists (",
-        "where false and exists (",
+        "present.time_zone <> days.time_zone",
+        "present.time_zone <> present.time_zone",
     ),
     "a day is made of its fresh hours": (
         "models/gold/daily_weather.sql",
