@@ -61,16 +61,23 @@ def test_sixty_days_by_eight_processes_one_of_them_killed_are_those_of_one_proce
     postgres_url: str, tmp_path: Path
 ) -> None:
     ranges = [(7 * number, 7 * number + 10) for number in range(8)]
+    # Long, so that it is killed in the midst of it: after a day that no other process lands.
+    ranges[3] = (21, 45)
+    reached = START + timedelta(days=25)
     store = store_of(postgres_url)
     with store.open() as watcher:
         processes = [start_loader(postgres_url, *days) for days in ranges]
         victim, seen = processes[3], 0
         while any(process.is_alive() for process in processes):
             # Load ids grow in commit order: who sees one sees all below it.
-            ((count, newest),) = watcher.query("select count(*), coalesce(max(load_id), 0) from bronze.loads")
+            ((count, newest, is_midway),) = watcher.query(
+                "select count(*), coalesce(max(load_id), 0), coalesce(bool_or(first_hour_utc = $reached), false) "
+                "from bronze.loads",
+                {"reached": reached},
+            )
             assert count == newest >= seen
             seen = newest
-            if seen >= 20 and victim.is_alive():
+            if is_midway and victim.is_alive():
                 victim.kill()
             time.sleep(0.01)
         assert [process.exitcode for process in processes] == [0, 0, 0, -signal.SIGKILL, 0, 0, 0, 0]
