@@ -84,6 +84,7 @@ def telling(server: PostgresServer, part: str, spent: dict[str, float]) -> Itera
     log = server.folder / "log"
     begin = log.stat().st_size
     yield
+    # The server writes its log a moment after its answer.
     time.sleep(0.2)
     took = re.findall(r"([\d.]+) s user, ([\d.]+) s system, [\d.]+ s elapsed", log.read_bytes()[begin:].decode())
     spent[part] = sum(float(user) + float(system) for user, system in took) * 1000
@@ -108,6 +109,7 @@ def main() -> None:
             connection.execute("vacuum analyze")
             connection.execute("alter system set log_statement_stats = on")
             connection.execute("select pg_reload_conf()")
+            # It answers before its processes have read the settings again.
             time.sleep(0.5)
         api = WeatherApi.from_settings(Settings.load(weather_provider="simulator", weather_home=Path(home)))
         # The first connection of a server's life reads its catalogue from disk.

@@ -24,7 +24,7 @@ def databricks(databricks_server: StandIn) -> Iterator[StandIn]:
     databricks_server.reset()
     yield databricks_server
     for statement in databricks_server.statements()[-40:]:
-        print(json.dumps(statement)[:2000])  # noqa: T201
+        print(json.dumps(statement)[:2000])  # noqa: T201 - pytest keeps it for a test that fails
 
 
 @pytest.fixture
