@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import uvicorn
@@ -91,6 +92,13 @@ def without_settings() -> dict[str, str]:
     """The environment without any of our settings."""
     ours = ("WEATHER_", "OPENWEATHER_", "DAGSTER_HOME", "DBT_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+@pytest.fixture(autouse=True)
+def environment_as_before() -> Iterator[None]:
+    """What a test tells Dagster or dbt through this process's environment is not told to the next test."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What an environment finds by its settings, however they are spelled, and never shows."""
 
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -59,9 +60,8 @@ def shared(url: str) -> Settings:
     ["me:s3cret/%40@host:5432/records", "host/records", "me@[::1]:5432/records?sslmode=require", ":5432/records"],
 )
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
-def test_dagster_is_told_the_database_of_its_records(scheme: str, rest: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(STORAGE_URL, raising=False)
-    assert tell_dagster(shared(f"{scheme}://{rest}")) == f"postgresql+psycopg2://{rest}"
+def test_dagster_is_told_the_database_of_its_records(scheme: str, rest: str) -> None:
+    assert tell_dagster(shared(f"{scheme}://{rest}")) == f"postgresql+psycopg2://{rest}" == os.environ[STORAGE_URL]
 
 
 @pytest.mark.parametrize(
