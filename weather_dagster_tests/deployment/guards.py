@@ -32,6 +32,7 @@ SUPPORTED_KUBERNETES = ("1.31", "1.34", "1.37")
 OPERATOR_KINDS = {"Cluster", "Database", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
 # Read by the templates of the chart, but not in its schema.
 UNLISTED_KEYS = {"nameOverride", "fullnameOverride", "rbacEnabled", "extraManifests", "pipelineRun"}
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 OWN_IMAGES = {"weather-code-location": "code-location", "weather-ingestor": "ingestor"}
 RESTRICTED_VOLUMES = {
     "configMap",
@@ -98,6 +99,9 @@ def danger_findings(values: Values) -> Findings:
         "postgresqlScheme: SQLAlchemy would look for psycopg 3": merged["postgresql"]["postgresqlScheme"]
         != "postgresql+psycopg2",
         "run monitoring is off": not merged["dagsterDaemon"]["runMonitoring"]["enabled"],
+        "maxResumeRunAttempts: code server and runs would need a token": merged["dagsterDaemon"]["runMonitoring"][
+            "maxResumeRunAttempts"
+        ],
         "run retries are off": not merged["dagsterDaemon"]["runRetries"].get("maxRetries"),
         "retention is off": not merged["retention"]["enabled"],
         "no pools": not (merged["concurrency"]["enabled"] and merged["concurrency"]["pools"]["defaultLimit"]),
@@ -229,6 +233,21 @@ def _restricted(spec: Object, inside: list[Object]) -> Iterator[str]:
         }.items():
             if is_bad:
                 yield f"{container['name']}: {what}"
+
+
+def token_findings(objects: list[Object]) -> Findings:
+    """Containers with a token of the cluster's API that neither start nor watch runs.
+
+    Kubernetes mounts it where nothing says no, and nothing is mounted already.
+    """
+    return [
+        f"{pod}: {container['name']}: has a token"
+        for pod, template in pods(objects)
+        for container in containers(template)
+        if template["spec"].get("serviceAccountName") != PREFIX
+        and template["spec"].get("automountServiceAccountToken", True)
+        and ACCOUNT not in {mount["mountPath"] for mount in container.get("volumeMounts", [])}
+    ]
 
 
 def resource_findings(objects: list[Object]) -> Findings:

@@ -35,14 +35,14 @@ from typing import Any
 import httpx
 
 from weather_dagster_tests.deployment import image_guards
-from weather_dagster_tests.deployment.guards import quantity
+from weather_dagster_tests.deployment.guards import ACCOUNT, quantity
 from weather_dagster_tests.deployment.project import ROOT
 from weather_dagster_tests.deployment.rendering import NAMESPACE, Object, name_of
 
 DOCKERFILE = image_guards.DOCKERFILE.read_text(encoding="utf-8")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 APPLICATION = "/opt/weather"
-ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN = "token-of-the-node"
 GRACE_SECONDS = 30
 """As Kubernetes has it when an object does not say it."""
 LOOPBACK = "127.0.0.1"
@@ -186,7 +186,7 @@ class Node:
         services = [name_of(thing) for thing in self.objects if thing["kind"] == "Service"]
         self._file("hosts", f"{LOOPBACK} localhost {' '.join(services)}\n")
         self._file("serviceaccount/namespace", NAMESPACE)
-        self._file("serviceaccount/token", "token-of-the-node")
+        self._file("serviceaccount/token", TOKEN)
         for thing in self.objects:
             if thing["kind"] == "ConfigMap":
                 for key, text in thing["data"].items():
@@ -286,6 +286,7 @@ class Node:
             ),
         ]
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+        covered = {mount["mountPath"] for mount in container.get("volumeMounts", [])}
         for mount in sorted(container.get("volumeMounts", []), key=lambda one: len(one["mountPath"])):
             volume, where = volumes[mount["name"]], mount["mountPath"].rstrip("/")
             if "configMap" in volume:
@@ -293,14 +294,14 @@ class Node:
             else:
                 size = int(quantity(volume["emptyDir"]["sizeLimit"]))
                 lines.append(f"mkdir -p {root}{where}")
-                lines.append(
-                    f"mount -t tmpfs -o mode=2777,gid={user['fsGroup']},size={size} {mount['name']} {root}{where}"
-                )
+                access = "ro" if mount.get("readOnly") else "rw"
+                options = f"{access},mode=2777,gid={user['fsGroup']},size={size}"
+                lines.append(f"mount -t tmpfs -o {options} {mount['name']} {root}{where}")
         # After the volumes, one of which may cover where this clone lies.
         for prefix in {sys.prefix, sys.base_prefix}:
             if not prefix.startswith("/usr"):
                 show(Path(prefix), prefix)
-        if spec.get("automountServiceAccountToken", True):
+        if spec.get("automountServiceAccountToken", True) and ACCOUNT not in covered:
             show(self.folder / "serviceaccount", ACCOUNT)
         if container["securityContext"]["readOnlyRootFilesystem"]:
             lines += [f"mount -o remount,ro {root}/dev", f"mount -o remount,ro {root}"]

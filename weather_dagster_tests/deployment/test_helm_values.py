@@ -123,6 +123,7 @@ def test_no_dangerous_default_of_the_chart_is_left(values: Values) -> None:
         ("dagsterWebserver/service/port", 80),
         ("postgresql/postgresqlScheme", ""),
         ("dagsterDaemon/runMonitoring/enabled", False),
+        ("dagsterDaemon/runMonitoring/maxResumeRunAttempts", 1),
         ("dagsterDaemon/runRetries/maxRetries", 0),
         ("retention/enabled", False),
         ("concurrency/enabled", False),

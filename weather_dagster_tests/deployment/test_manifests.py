@@ -28,6 +28,7 @@ from weather_dagster_tests.deployment.guards import (
     secret_references,
     service_findings,
     service_link_findings,
+    token_findings,
     written_secret_findings,
 )
 from weather_dagster_tests.deployment.rendering import (
@@ -75,6 +76,7 @@ def dbt_variables() -> list[str]:
 GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "strict schemas": lambda _, objects: kubernetes_findings(objects),
     "restricted": lambda _, objects: restricted_findings(objects),
+    "tokens": lambda _, objects: token_findings(objects),
     "resources": lambda _, objects: resource_findings(objects),
     "probes": lambda _, objects: probe_findings(objects),
     "secrets": lambda _, objects: secret_findings(objects, declared_secrets()),
@@ -161,6 +163,14 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
         "unmasked /proc",
     ),
     ("restricted", "StatefulSet weather-postgres", f"{POD}/containers/0/ports/0/hostPort", 5432, "a port of the host"),
+    ("tokens", "CronJob weather-ingestor", f"{CRON_POD}/automountServiceAccountToken", DROP, "ingestor: has a token"),
+    (
+        "tokens",
+        "Deployment weather-dagster-user-deployments-weather",
+        f"{POD}/containers/0/volumeMounts/3/mountPath",
+        "/var/run/secrets",
+        "dagster-user-deployments: has a token",
+    ),
     ("resources", "Job weather-migrate-", f"{POD}/containers/0/resources/limits/memory", DROP, "memory in limits"),
     ("resources", "Deployment weather-dagster-webserver", f"{POD}/initContainers/0/resources", {}, "check-db-ready"),
     ("resources", "StatefulSet weather-postgres", f"{POD}/volumes/2/emptyDir", {}, "sizeLimit"),
