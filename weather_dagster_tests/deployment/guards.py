@@ -29,7 +29,7 @@ from weather_dagster_tests.deployment.rendering import (
 
 SUPPORTED_KUBERNETES = ("1.31", "1.34", "1.37")
 # Objects of operators, which Kubernetes' own schemas do not know.
-OPERATOR_KINDS = {"Cluster", "Database", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
+OPERATOR_KINDS = {"Cluster", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
 # Read by the templates of the chart, but not in its schema.
 UNLISTED_KEYS = {"nameOverride", "fullnameOverride", "rbacEnabled", "extraManifests", "pipelineRun"}
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
