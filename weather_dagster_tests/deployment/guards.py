@@ -521,6 +521,13 @@ def network_findings(objects: list[Object]) -> Findings:
             is_bound = rule.get("ports") and all("port" in port for port in rule["ports"])
             findings += [] if is_bound else [f"a rule without a port: {rule}"]
     known = {key for policy in policies for key in policy["podSelector"].get("matchLabels", {})}
+    chosen = [template["metadata"].get("labels", {}) for _, template in pods(objects)]
+    chosen += [thing["spec"]["inheritedMetadata"]["labels"] for thing in objects if thing["kind"] == "Cluster"]
+    findings += [
+        f"a policy selects no pod: {wanted}"
+        for wanted in (policy["podSelector"].get("matchLabels", {}) for policy in policies)
+        if not any(wanted.items() <= labels.items() for labels in chosen)
+    ]
     for pod, template in pods(objects):
         labels = template["metadata"].get("labels", {})
         findings += [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from weather_dagster.settings import Settings
 from weather_dagster_tests.deployment.guards import (
@@ -289,6 +290,13 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ("network", "NetworkPolicy default-deny", "spec/policyTypes", ["Ingress"], "denies everything"),
     ("network", "NetworkPolicy into-postgres", "spec/ingress/0/ports", DROP, "without a port"),
     ("network", "NetworkPolicy to-internet", "spec/podSelector/matchLabels", {"x": "y"}, "access.weather/internet"),
+    (
+        "network",
+        "NetworkPolicy into-postgres",
+        "spec/podSelector/matchLabels",
+        {"access.weather/server": "postgre"},
+        "a policy selects no pod: {'access.weather/server': 'postgre'}",
+    ),
     ("network", "Job weather-migrate-", "spec/template/metadata/labels", {}, "missing"),
     (
         "network",
@@ -470,6 +478,30 @@ def test_every_file_is_applied_by_a_kustomization(tmp_path: Path) -> None:
     (tmp_path / "kind" / "kustomization.yaml").write_text("resources: [postgres.yaml]", encoding="utf-8")
     (tmp_path / "kind" / "redis.yaml").write_text("kind: Service", encoding="utf-8")
     assert kustomization_findings(tmp_path) == ["kind: postgres.yaml", "kind: redis.yaml"]
+
+
+def documented_findings(page: str) -> Findings:
+    """What the guards say of the objects that the page on deployment shows, beside those of production."""
+    shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    objects = [*stack("production"), *shown]
+    return [*kubernetes_findings(shown), *namespace_findings(objects), *network_findings(objects)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("", "", None),
+        ("ipBlock: {cidr:", "ipBlock: {cdir:", "'cidr' is a required property"),
+        ("access.weather/internet:", "access.weather/company:", "a policy selects no pod"),
+        ("      ports:\n        - {protocol: TCP, port: 443}\n", "", "a rule without a port"),
+        ("name: to-company", "name: to-internet", "to-internet is there twice"),
+    ],
+)
+def test_the_policy_that_the_page_shows_is_one(before: str, after: str, finding: str | None) -> None:
+    page = (PROJECT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    assert before in page
+    found = documented_findings(page.replace(before, after) if before else page)
+    assert (found == []) if finding is None else any(finding in line for line in found), found
 
 
 def unreadable(text: str) -> Findings:
