@@ -60,8 +60,8 @@ def unknown(document: str) -> Findings:
         for thing in [*stack(name), *manifests("ingestor")]
     }
     named = set(re.findall(r"(?<![/\w])((?:deployment|statefulset|cronjob|service|cluster)/[\w-]+)", document))
-    # The server that a restore makes, and the Service that CloudNativePG makes.
-    findings = sorted(named - objects - {"cluster/weather-postgres-restored", "service/weather-postgres-rw"})
+    # The Service is one that CloudNativePG makes.
+    findings = sorted(named - objects - {"service/weather-postgres-rw"})
     group = typer.main.get_command(app)
     commands = getattr(group, "commands", {})
     for command, below in re.findall(r"on_cluster weather ([a-z]+)(?: ([a-z]+))?", document):
@@ -91,6 +91,23 @@ def is_command(line: str) -> bool:
     except USAGE_ERRORS:
         return False
     return True
+
+
+def once_only(document: str) -> Findings:
+    """Commands that go wrong when they are given again, or beside what is there."""
+    return [
+        *re.findall(r"kubectl create job [\w-]+(?=\s)", document),
+        *re.findall(r"metadata: \{name: \"[\w-]+\"\}", document),
+        *re.findall(r"terraform -chdir=terraform/cluster apply -var name=\w+", document),
+    ]
+
+
+def test_what_is_made_has_a_name_of_its_own_each_time() -> None:
+    assert once_only(text()) == []
+    assert once_only("kubectl create job before --from=cronjob/weather-backup") == ["kubectl create job before"]
+    assert once_only("jq '{metadata: {name: \"restored\"}}'") == ['metadata: {name: "restored"}']
+    drill = text().replace(" -state=drill.tfstate", "")
+    assert once_only(drill) == ["terraform -chdir=terraform/cluster apply -var name=drill"]
 
 
 def test_every_alert_and_every_secret_has_its_place() -> None:
