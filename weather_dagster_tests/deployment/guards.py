@@ -422,11 +422,9 @@ def reference_findings(objects: list[Object]) -> Findings:
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
         claimed = _claim_templates(objects, pod)
         for container in containers(template):
-            wanted = [
-                source["configMapRef"]["name"] for source in container.get("envFrom", []) if "configMapRef" in source
-            ]
-            read = [entry.get("valueFrom", {}).get("configMapKeyRef", {}) for entry in container.get("env", [])]
-            wanted += [reference["name"] for reference in read if reference and not reference.get("optional", False)]
+            read = [source.get("configMapRef", {}) for source in container.get("envFrom", [])]
+            read += [entry.get("valueFrom", {}).get("configMapKeyRef", {}) for entry in container.get("env", [])]
+            wanted = [reference["name"] for reference in read if reference and not reference.get("optional", False)]
             findings += [f"{pod}: no ConfigMap {name}" for name in wanted if name not in names["ConfigMap"]]
             paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
             findings += [f"{pod}: {path} is mounted twice" for path in set(paths) if paths.count(path) > 1]

@@ -231,8 +231,9 @@ class Node:
             "KUBERNETES_SERVICE_PORT": str(self.api_port),
         }
         for source in container.get("envFrom", []):
-            if "secretRef" in source:
-                variables |= self.secrets[source["secretRef"]["name"]]
+            if reference := source.get("secretRef"):
+                if reference["name"] in self.secrets or not reference.get("optional"):
+                    variables |= self.secrets[reference["name"]]
             else:
                 variables |= self.find("ConfigMap", source["configMapRef"]["name"])["data"]
         config_maps = {name_of(thing): thing["data"] for thing in self.objects if thing["kind"] == "ConfigMap"}

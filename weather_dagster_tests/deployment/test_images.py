@@ -138,3 +138,16 @@ def test_the_ingestor_s_packages_are_enough_and_none_is_too_many(missing: str | 
     else:
         assert ran.returncode == 0, ran.stderr
         assert "simulator: 2026-01-01T00:00" in ran.stdout
+
+
+@pytest.mark.integration
+def test_the_ingestor_s_image_refuses_databricks_and_lands_nowhere_else(tmp_path: Path) -> None:
+    environment = {**without_settings(), "WEATHER_ENV": "databricks"}
+    for stage, complaint in (
+        ("build-ingestor", "No module named 'databricks'"),
+        # The other image has the connector, and asks for what comes next.
+        ("build-code-location", "WEATHER_POSTGRES_URL is not set"),
+    ):
+        ran = guards.ingest_with(guards.pip_requirements(DOCKERFILE, stage), tmp_path, environment)
+        assert ran.returncode != 0
+        assert complaint in ran.stderr
