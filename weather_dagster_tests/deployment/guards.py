@@ -301,7 +301,8 @@ def secret_references(objects: list[Object]) -> Iterator[tuple[str, str, str | N
                     yield pod, reference["name"], None, reference.get("optional", False)
         for volume in template["spec"].get("volumes", []):
             if reference := volume.get("secret"):
-                yield pod, reference["secretName"], None, reference.get("optional", False)
+                for item in reference.get("items", [{"key": None}]):
+                    yield pod, reference["secretName"], item["key"], reference.get("optional", False)
     for thing in objects:
         who = f"{thing['kind']} {name_of(thing)}"
         if thing["kind"] == "Cluster":
@@ -332,7 +333,7 @@ def secret_findings(objects: list[Object], declared: Mapping[str, Any]) -> Findi
 
 WRITTEN_OUT = re.compile(r"://[\w.-]+:[^\s@{$\"]+@")
 """A URL with a password that is no template."""
-# Who reads the Secrets of owner and superuser; web servers and daemon read Dagster's alone.
+# Who reads the Secrets of owner and superuser; web servers and daemon read Dagster's alone, and what is no secret.
 READERS = {
     "weather-warehouse-owner": {
         "Job weather-migrate-",
@@ -348,6 +349,7 @@ READERS = {
     },
 }
 SERVERS = ("Deployment weather-dagster-webserver", "Deployment weather-dagster-daemon")
+READ_BY_SERVERS = {"dagster-postgresql", "weather-postgres-ca"}
 
 
 def written_secret_findings(objects: list[Object]) -> Findings:
@@ -372,7 +374,7 @@ def reader_findings(objects: list[Object]) -> Findings:
         {
             f"{who} reads {name}"
             for who, name, _, _ in secret_references(objects)
-            if who not in READERS.get(name, {who}) or (who.startswith(SERVERS) and name != "dagster-postgresql")
+            if who not in READERS.get(name, {who}) or (who.startswith(SERVERS) and name not in READ_BY_SERVERS)
         }
     )
 
@@ -503,6 +505,31 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
     for host, port in re.findall(r"@([\w-]+):(\d+)/", yaml.safe_dump(objects)):
         if int(port) not in services.get(host, set()):
             findings.append(f"a URL of Postgres: no Service {host}:{port}")
+    return findings
+
+
+def certificate_findings(objects: list[Object]) -> Findings:
+    """Ways to CloudNativePG's primary without a look at who answers, and containers without the file to look with."""
+    ways = re.findall(r'@([\w-]+-rw):\d+/\w+\?([^"]*)', json.dumps(objects))
+    for thing in objects:
+        if thing["kind"] == "ConfigMap" and "dagster.yaml" in thing["data"]:
+            postgres = yaml.safe_load(thing["data"]["dagster.yaml"])["run_storage"]["config"]["postgres_db"]
+            params = "&".join(f"{key}={value}" for key, value in postgres["params"].items())
+            ways += [(postgres["hostname"], params)] if postgres["hostname"].endswith("-rw") else []
+    findings = [f"{host}?{params}: does not verify" for host, params in ways if "sslmode=verify-full" not in params]
+    files = {name for _, params in ways for name in re.findall(r"sslrootcert=([^&]+)", params)}
+    for pod, template in pods(objects):
+        items = {
+            volume["name"]: volume.get("secret", {}).get("items", []) for volume in template["spec"].get("volumes", [])
+        }
+        for container in containers(template):
+            if {entry["name"] for entry in container.get("env", [])} & {"DAGSTER_PG_PASSWORD", "WEATHER_POSTGRES_URL"}:
+                there = {
+                    f"{mount['mountPath']}/{item['path']}"
+                    for mount in container.get("volumeMounts", [])
+                    for item in items[mount["name"]]
+                }
+                findings += [f"{pod}: {container['name']}: no {name}" for name in sorted(files - there)]
     return findings
 
 

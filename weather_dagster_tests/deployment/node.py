@@ -292,6 +292,8 @@ class Node:
             volume, where = volumes[mount["name"]], mount["mountPath"].rstrip("/")
             if "configMap" in volume:
                 show(self.folder / "config" / volume["configMap"]["name"] / mount.get("subPath", ""), where)
+            elif "secret" in volume:
+                show(self._secret(volume["secret"]), where)
             else:
                 size = int(quantity(volume["emptyDir"]["sizeLimit"]))
                 lines.append(f"mkdir -p {root}{where}")
@@ -308,6 +310,16 @@ class Node:
             lines += [f"mount -o remount,ro {root}/dev", f"mount -o remount,ro {root}"]
         lines.append(f'exec chroot {root} "$@"')
         return "\n".join(lines)
+
+    def _secret(self, told: Object) -> Path:
+        """The folder of a volume that is made of a Secret."""
+        name = str(told["secretName"])
+        folder = self.folder / "secrets" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if name in self.secrets or not told.get("optional"):
+            for item in told["items"]:
+                self._file(f"secrets/{name}/{item['path']}", self.secrets[name][item["key"]])
+        return folder
 
     @contextmanager
     def api(self) -> Iterator[None]:

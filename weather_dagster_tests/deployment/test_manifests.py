@@ -12,6 +12,7 @@ import yaml
 from weather_dagster.settings import Settings
 from weather_dagster_tests.deployment.guards import (
     Findings,
+    certificate_findings,
     declared_secrets,
     external_secret_findings,
     image_findings,
@@ -86,6 +87,7 @@ GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "namespace": lambda _, objects: namespace_findings(objects),
     "references": lambda _, objects: reference_findings(objects),
     "services": lambda name, objects: service_findings(objects, postgres_host(name)),
+    "certificates": lambda _, objects: certificate_findings(objects),
     "network": lambda _, objects: network_findings(objects),
     "quota": lambda name, objects: quota_findings(objects, runs_at_once(name)),
     "images": lambda _, objects: image_findings(objects, project_version()),
@@ -362,6 +364,34 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "leads to ['dagster.example.com']",
     ),
     ("services", "ConfigMap weather-address", "data", {}, "a laptop"),
+    (
+        "certificates",
+        "ExternalSecret weather-warehouse",
+        "spec/target/template/data/url",
+        "postgresql://weather_writer@weather-postgres-rw:5432/weather?sslmode=require",
+        "weather-postgres-rw?sslmode=require: does not verify",
+    ),
+    (
+        "certificates",
+        "ConfigMap weather-dagster-instance",
+        "data/dagster.yaml",
+        "run_storage: {config: {postgres_db: {hostname: weather-postgres-rw, params: {sslmode: require}}}}",
+        "weather-postgres-rw?sslmode=require: does not verify",
+    ),
+    (
+        "certificates",
+        "Job weather-migrate-",
+        f"{POD}/containers/0/volumeMounts/2/mountPath",
+        "/etc/ssl/postgres",
+        "Job weather-migrate-: roles: no /etc/postgres-ca/ca.crt",
+    ),
+    (
+        "certificates",
+        "Deployment weather-dagster-daemon",
+        f"{POD}/volumes/4/secret/items/0/path",
+        "tls.crt",
+        "daemon: dagster: no /etc/postgres-ca/ca.crt",
+    ),
     ("quota", "ResourceQuota weather", "spec/hard/persistentvolumeclaims", "10", "persistentvolumeclaims: 12 needed"),
     ("quota", "Cluster weather-postgres", "spec/storage/size", "80Gi", "requests.storage: "),
     (

@@ -24,6 +24,7 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from weather_dagster_tests.deployment.conftest import HOST, PASSWORDS, Postgres
 from weather_dagster_tests.deployment.guards import (
     ACCOUNT,
+    certificate_findings,
     declared_secrets,
     kubernetes_findings,
     network_findings,
@@ -208,6 +209,7 @@ def test_the_job_of_a_run_is_what_the_values_say(
         "/opt/dagster/dagster_home": "dagster-home",
         "/var/lib/weather": "weather-home",
         ACCOUNT: "no-token",
+        "/etc/postgres-ca": "postgres-ca",
     }
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "2Gi"}
     assert PASSWORDS["dagster"] not in json.dumps(job)
@@ -230,6 +232,7 @@ def findings(jobs: list[Object], stack_name: str) -> list[str]:
         *token_findings(jobs),
         *secret_findings(jobs, declared_secrets()),
         *reference_findings(objects),
+        *certificate_findings(objects),
         *network_findings(objects),
     ]
 
