@@ -238,7 +238,9 @@ def test_a_restore_in_production_leads_everything_to_the_new_server(tmp_path: Pa
     assert restored(first + second.replace("|ca)", ")")) == ["weather-postgres-ca"]
 
 
-@pytest.mark.parametrize("asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/etc/postgres-ca/ca.crt"])
+@pytest.mark.parametrize(
+    "asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/var/run/secrets/postgres/ca.crt"]
+)
 @pytest.mark.skipif(not shutil.which("sed"), reason="there is no sed on the PATH")
 def test_a_url_of_a_secret_is_led_through_the_port_forward(asked: str) -> None:
     (expression,) = re.findall(r'^url\(\) .* \| sed "(.*)"; \}$', text(), re.MULTILINE)
