@@ -369,8 +369,8 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
     """
     if environment_of(settings).is_shared and "KUBERNETES_SERVICE_HOST" in os.environ:
         raise ConfigurationError(
-            "in a pod, Dagster's run monitoring takes a run that has no Job for a dead one, and fails it; land the hours "
-            "by `weather ingest`, which the sensor refresh_waiting_loads takes on to gold, or materialize them in the UI"
+            "in a pod, Dagster's run monitoring takes a run that has no Job for a dead one, and fails it; let `weather "
+            "ingest` land the hours, which the sensor refresh_waiting_loads takes on to gold, or run them in the UI"
         )
     with err.status("Loading Dagster, dbt and the project"):
         from weather_dagster.automation.instance import prepare_dagster_home
