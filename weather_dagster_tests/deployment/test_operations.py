@@ -93,8 +93,8 @@ def unknown_ways(document: str) -> Findings:
     """Labels that no pod or Job has, and ports that no Service has."""
     objects = [thing for name in ("kind", "production") for thing in [*stack(name), *manifests("ingestor")]]
     labels = [template["metadata"].get("labels", {}) for _, template in pods(objects)]
-    # Of the Jobs that Dagster's launcher makes, and of those that `kubectl create job` makes.
-    labels += [{"app.kubernetes.io/component": "run_worker"}, {"batch.kubernetes.io/job-name": "dumps"}]
+    # Of the Jobs that Dagster's launcher makes.
+    labels.append({"app.kubernetes.io/component": "run_worker"})
     asked = [part.split("=") for part in re.findall(r"--selector ([\w./-]+=[\w-]+)", document)]
     for key, values in re.findall(r"--selector '([\w./-]+) in \(([^)]+)\)'", document):
         asked += [[key, value.strip()] for value in values.split(",")]
