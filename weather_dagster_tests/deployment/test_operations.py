@@ -1,9 +1,11 @@
 """docs/operations.md names what there is, and all of what a person may meet."""
 
+import json
 import re
 import shlex
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -73,8 +75,8 @@ def unknown(document: str) -> Findings:
     named = set(re.findall(r"(?<![/\w])((?:deployment|statefulset|cronjob|service|cluster)/[\w-]+)", document))
     told = re.findall(r"(?:get|patch|describe) (cluster|cronjob|resourcequota) ([\w-]+)", document)
     named |= {f"{kind}/{name}" for kind, name in told}
-    # The server that a restore makes, and the Service that CloudNativePG makes.
-    findings = sorted(named - objects - {"cluster/weather-postgres-restored", "service/weather-postgres-rw"})
+    # The Service is one that CloudNativePG makes.
+    findings = sorted(named - objects - {"service/weather-postgres-rw"})
     group = typer.main.get_command(app)
     commands = getattr(group, "commands", {})
     for command, below in re.findall(r"on_cluster weather ([a-z]+)(?: ([a-z]+))?", document):
@@ -126,6 +128,23 @@ def is_command(line: str) -> bool:
     except USAGE_ERRORS:
         return False
     return True
+
+
+def once_only(document: str) -> Findings:
+    """Commands that go wrong when they are given again, or beside what is there."""
+    return [
+        *re.findall(r"kubectl create job [\w-]+(?=\s)", document),
+        *re.findall(r"metadata: \{name: \"[\w-]+\"\}", document),
+        *re.findall(r"terraform -chdir=terraform/cluster apply -var name=\w+", document),
+    ]
+
+
+def test_what_is_made_has_a_name_of_its_own_each_time() -> None:
+    assert once_only(text()) == []
+    assert once_only("kubectl create job before --from=cronjob/weather-backup") == ["kubectl create job before"]
+    assert once_only("jq '{metadata: {name: \"restored\"}}'") == ['metadata: {name: "restored"}']
+    drill = text().replace(" -state=drill.tfstate", "")
+    assert once_only(drill) == ["terraform -chdir=terraform/cluster apply -var name=drill"]
 
 
 def test_every_alert_and_every_secret_has_its_place() -> None:
@@ -251,3 +270,49 @@ def test_the_rotation_gives_every_role_its_new_password_and_takes_the_old_one(
 def signs_in(url: str) -> bool:
     line = [BINARIES / "psql", "--command", "select 1", url]
     return subprocess.run(line, capture_output=True, check=False).returncode == 0
+
+
+BY_HAND = """
+kubectl() { case $1 in get) cat cluster.json;; apply) cat > restored.json;; esac; }
+terraform() { :; }
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq on the PATH")
+def test_a_restore_in_production_leads_everything_to_the_new_server(tmp_path: Path) -> None:
+    old = re.compile(r"weather-postgres-(?:r[wo]|ca)\b")
+    _, _, steps = text().partition("**In production** the archive")
+    first, second = (textwrap.dedent(block) for block in re.findall(r"```sh\n(.*?)```", steps, re.DOTALL)[:2])
+    (cluster,) = (thing for thing in manifests("production") if thing["kind"] == "Cluster")
+
+    def restored(said: str) -> Findings:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(VALUES, folder / VALUES.name)
+        (folder / "cluster.json").write_text(json.dumps(cluster), encoding="utf-8")
+        done = subprocess.run(["sh", "-ec", BY_HAND + said], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        made = json.loads((folder / "restored.json").read_text(encoding="utf-8"))
+        (source,) = made["spec"]["externalClusters"]
+        assert source["plugin"]["parameters"]["serverName"] == name_of(cluster)
+        assert made["spec"]["bootstrap"].keys() == {"recovery"}
+        assert made["spec"]["instances"] == cluster["spec"]["instances"]
+        assert re.fullmatch(r"weather-postgres-\d{8}", name_of(made))
+        values = (folder / VALUES.name / "production.yaml").read_text(encoding="utf-8")
+        assert f"postgresqlHost: {name_of(made)}-rw" in values
+        files = folder.rglob("*.yaml")
+        return sorted({found for path in files for found in old.findall(path.read_text(encoding="utf-8"))})
+
+    assert restored(first + second) == []
+    assert restored(first + second.replace("|ca)", ")")) == ["weather-postgres-ca"]
+
+
+@pytest.mark.parametrize("asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/etc/postgres-ca/ca.crt"])
+@pytest.mark.skipif(not shutil.which("sed"), reason="there is no sed on the PATH")
+def test_a_url_of_a_secret_is_led_through_the_port_forward(asked: str) -> None:
+    (expression,) = re.findall(r'^url\(\) .* \| sed "(.*)"; \}$', text(), re.MULTILINE)
+    url = f"postgresql://postgres:secret@weather-postgres-rw:5432/weather?{asked}"
+    line = ["sed", expression.replace("$2", "5433")]
+    led = subprocess.run(line, input=url, capture_output=True, text=True, check=True).stdout.strip()
+    # The name in the server's certificate is not that of the port-forward.
+    assert led == "postgresql://postgres:secret@127.0.0.1:5433/weather"
