@@ -33,6 +33,8 @@ OPERATOR_KINDS = {"Cluster", "Database", "ScheduledBackup", "ObjectStore", "Exte
 # Read by the templates of the chart, but not in its schema.
 UNLISTED_KEYS = {"nameOverride", "fullnameOverride", "rbacEnabled", "extraManifests", "pipelineRun"}
 OWN_IMAGES = {"weather-code-location": "code-location", "weather-ingestor": "ingestor"}
+# Of the Barman Cloud plugin's container; with half of it restores of a small database were killed.
+RESTORE_MEMORY = "1Gi"
 RESTRICTED_VOLUMES = {
     "configMap",
     "csi",
@@ -524,17 +526,18 @@ def quota_findings(objects: list[Object], runs: int) -> Findings:
     """Whether the namespace has room for all pods, as many runs at once, the surge of an upgrade, and a restore."""
     quota = next(thing["spec"]["hard"] for thing in objects if thing["kind"] == "ResourceQuota")
     bound = next(thing["spec"]["limits"][0]["max"] for thing in objects if thing["kind"] == "LimitRange")
-    needed: dict[str, float] = dict.fromkeys(("requests.cpu", "requests.memory", "limits.cpu", "limits.memory"), 0)
+    resources = dict.fromkeys(("requests.cpu", "requests.memory", "limits.cpu", "limits.memory"), 0.0)
+    number = 0
     findings = []
-    for pod, template in pods(objects):
-        thing = next(thing for thing in objects if pod == f"{thing['kind']} {name_of(thing)}")
-        is_code = template["metadata"]["labels"].get("component") == "user-deployments"
-        count = thing["spec"].get("replicas", 1) + (1 + runs if is_code else 0)
-        for container in template["spec"]["containers"]:
-            _add(needed, container["resources"], count)
-            for resource, most in bound.items():
-                if quantity(container["resources"]["limits"][resource]) > quantity(most):
-                    findings.append(f"{pod}: {container['name']}: {resource} is above the LimitRange")
+    for pod, inside, count in _counted_pods(objects, runs):
+        number += count
+        for name, container in inside:
+            _add(resources, container, count)
+            findings += [
+                f"{pod}: {name}: {resource} is above the LimitRange"
+                for resource, most in bound.items()
+                if quantity(container["limits"][resource]) > quantity(most)
+            ]
     sizes = [
         thing["spec"]["resources"]["requests"]["storage"]
         for thing in objects
@@ -546,16 +549,55 @@ def quota_findings(objects: list[Object], runs: int) -> Findings:
             claims = [claim["spec"]["resources"]["requests"]["storage"] for claim in spec["volumeClaimTemplates"]]
             sizes += claims * spec["replicas"]
         elif thing["kind"] == "Cluster":
-            # A restore makes a second one beside it.
-            count = 2 * spec["instances"]
-            _add(needed, spec["resources"], count)
-            sizes += [spec["storage"]["size"], spec["walStorage"]["size"]] * count
-    needed |= {"requests.storage": sum(map(quantity, sizes)), "persistentvolumeclaims": len(sizes)}
+            sizes += [spec["storage"]["size"], spec["walStorage"]["size"]] * 2 * spec["instances"]
+    claimed = {"requests.storage": sum(map(quantity, sizes)), "persistentvolumeclaims": len(sizes)}
     return findings + [
         f"{resource}: {amount:g} needed, {quota[resource]} in the quota"
-        for resource, amount in needed.items()
+        for resource, amount in {**resources, **claimed, "pods": number}.items()
         if amount > quantity(quota[resource])
     ]
+
+
+def _counted_pods(objects: list[Object], runs: int) -> Iterator[tuple[str, list[tuple[str, Object]], int]]:
+    """Each kind of pod, names and resources of its containers, and how many there may be at once."""
+    for pod, template in pods(objects):
+        thing = next(thing for thing in objects if pod == f"{thing['kind']} {name_of(thing)}")
+        is_code = template["metadata"]["labels"].get("component") == "user-deployments"
+        inside = [(container["name"], container["resources"]) for container in template["spec"]["containers"]]
+        yield pod, inside, thing["spec"].get("replicas", 1) + (1 + runs if is_code else 0)
+    for thing in objects:
+        if thing["kind"] == "Cluster":
+            sidecars = [(name, spec["resources"]) for name, spec in _sidecars(thing, objects) if "resources" in spec]
+            # A restore makes a second one beside it.
+            yield (
+                f"Cluster {name_of(thing)}",
+                [("postgres", thing["spec"]["resources"]), *sidecars],
+                2 * thing["spec"]["instances"],
+            )
+
+
+def _sidecars(cluster: Object, objects: list[Object]) -> list[tuple[str, Object]]:
+    """What the Barman Cloud plugin puts beside each instance of a server, as its ObjectStore has it."""
+    named = {plugin["parameters"]["barmanObjectName"] for plugin in cluster["spec"]["plugins"]}
+    return [
+        (f"sidecar of ObjectStore {name_of(thing)}", thing["spec"].get("instanceSidecarConfiguration", {}))
+        for thing in objects
+        if thing["kind"] == "ObjectStore" and name_of(thing) in named
+    ]
+
+
+def archive_findings(objects: list[Object]) -> Findings:
+    """Servers without an archive, and one whose container has too little memory for base backups and restores."""
+    findings = []
+    for thing in objects:
+        if thing["kind"] == "Cluster":
+            sidecars = _sidecars(thing, objects)
+            findings += [] if sidecars else [f"Cluster {name_of(thing)}: no ObjectStore"]
+            for name, spec in sidecars:
+                memory = spec.get("resources", {}).get("limits", {}).get("memory", "0")
+                if quantity(memory) < quantity(RESTORE_MEMORY):
+                    findings.append(f"{name}: {memory} of memory, a restore needs {RESTORE_MEMORY}")
+    return findings
 
 
 def _add(needed: dict[str, float], resources: Object, count: int) -> None:

@@ -11,6 +11,7 @@ import pytest
 from weather_dagster.settings import Settings
 from weather_dagster_tests.deployment.guards import (
     Findings,
+    archive_findings,
     declared_secrets,
     external_secret_findings,
     image_findings,
@@ -85,6 +86,7 @@ GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "services": lambda name, objects: service_findings(objects, postgres_host(name)),
     "network": lambda _, objects: network_findings(objects),
     "quota": lambda name, objects: quota_findings(objects, runs_at_once(name)),
+    "archive": lambda _, objects: archive_findings(objects),
     "images": lambda _, objects: image_findings(objects, project_version()),
     "service links": lambda _, objects: service_link_findings(objects, [*settings(), *dbt_variables()]),
 }
@@ -346,6 +348,23 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
     ("services", "ConfigMap weather-address", "data", {}, "a laptop"),
     ("quota", "ResourceQuota weather", "spec/hard/persistentvolumeclaims", "10", "persistentvolumeclaims: 12 needed"),
     ("quota", "Cluster weather-postgres", "spec/storage/size", "80Gi", "requests.storage: "),
+    ("quota", "ResourceQuota weather", "spec/hard/pods", "20", "pods: "),
+    (
+        "quota",
+        "ObjectStore weather-archive",
+        "spec/instanceSidecarConfiguration/resources/limits/memory",
+        "16Gi",
+        "sidecar of ObjectStore weather-archive: memory is above the LimitRange",
+    ),
+    ("archive", "ObjectStore weather-archive", "spec/instanceSidecarConfiguration", DROP, "0 of memory"),
+    (
+        "archive",
+        "ObjectStore weather-archive",
+        "spec/instanceSidecarConfiguration/resources/limits/memory",
+        "256Mi",
+        "256Mi of memory, a restore needs 1Gi",
+    ),
+    ("archive", "ObjectStore weather-archive", "metadata/name", "archive", "weather-postgres: no ObjectStore"),
     (
         "network",
         "NetworkPolicy postgres-instances",
