@@ -33,6 +33,8 @@ OPERATOR_KINDS = {"Cluster", "Database", "ScheduledBackup", "ObjectStore", "Exte
 # Read by the templates of the chart, but not in its schema.
 UNLISTED_KEYS = {"nameOverride", "fullnameOverride", "rbacEnabled", "extraManifests", "pipelineRun"}
 OWN_IMAGES = {"weather-code-location": "code-location", "weather-ingestor": "ingestor"}
+# The first without CVE-2026-40574 and what was found with it.
+OAUTH2_PROXY = (7, 15, 2)
 # Of the Barman Cloud plugin's container; with half of it restores of a small database were killed.
 RESTORE_MEMORY = "1Gi"
 RESTRICTED_VOLUMES = {
@@ -519,6 +521,29 @@ def network_findings(objects: list[Object]) -> Findings:
         }.items():
             if bool(needs) != (f"access.weather/{way}" in labels):
                 findings.append(f"{pod}: access.weather/{way} is {'missing' if needs else 'not needed'}")
+    return findings
+
+
+def sign_in_findings(objects: list[Object]) -> Findings:
+    """Proxies that can be got round: a version with known ways, no group, or headers that anyone may send."""
+    maps = {name_of(thing): thing["data"] for thing in objects if thing["kind"] == "ConfigMap"}
+    findings = []
+    for pod, template in pods(objects):
+        for container in containers(template):
+            name, _, tag = container["image"].rpartition(":")
+            if not name.endswith("/oauth2-proxy"):
+                continue
+            version = tuple(map(int, tag.removeprefix("v").split(".")))
+            if version < OAUTH2_PROXY:
+                least = ".".join(map(str, OAUTH2_PROXY))
+                findings.append(f"{pod}: oauth2-proxy {tag} has known ways round the sign-in; take {least} or later")
+            if not any(argument.startswith("--allowed-group=") for argument in container["args"]):
+                findings.append(f"{pod}: without a group the domain of an address is all that is asked for")
+            told = {entry["name"]: entry.get("value") for entry in container["env"]}
+            for source in container["envFrom"]:
+                told |= maps[source["configMapRef"]["name"]]
+            if told.get("OAUTH2_PROXY_REVERSE_PROXY") == "true" and not told.get("OAUTH2_PROXY_TRUSTED_PROXY_IPS"):
+                findings.append(f"{pod}: believes headers of anyone; name OAUTH2_PROXY_TRUSTED_PROXY_IPS")
     return findings
 
 

@@ -29,6 +29,7 @@ from weather_dagster_tests.deployment.guards import (
     secret_references,
     service_findings,
     service_link_findings,
+    sign_in_findings,
     written_secret_findings,
 )
 from weather_dagster_tests.deployment.rendering import (
@@ -87,6 +88,7 @@ GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "network": lambda _, objects: network_findings(objects),
     "quota": lambda name, objects: quota_findings(objects, runs_at_once(name)),
     "archive": lambda _, objects: archive_findings(objects),
+    "sign-in": lambda _, objects: sign_in_findings(objects),
     "images": lambda _, objects: image_findings(objects, project_version()),
     "service links": lambda _, objects: service_link_findings(objects, [*settings(), *dbt_variables()]),
 }
@@ -363,6 +365,27 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "spec/instanceSidecarConfiguration/resources/limits/memory",
         "256Mi",
         "256Mi of memory, a restore needs 1Gi",
+    ),
+    (
+        "sign-in",
+        "Deployment weather-viewers",
+        f"{POD}/containers/0/image",
+        "quay.io/oauth2-proxy/oauth2-proxy:v7.13.0",
+        "v7.13.0 has known ways round",
+    ),
+    (
+        "sign-in",
+        "Deployment weather-viewers",
+        f"{POD}/containers/0/args",
+        ["--cookie-name=__Host-weather-viewers"],
+        "weather-viewers: without a group",
+    ),
+    (
+        "sign-in",
+        "ConfigMap weather-sign-in",
+        "data/OAUTH2_PROXY_REVERSE_PROXY",
+        "true",
+        "weather-operators: believes headers of anyone",
     ),
     ("archive", "ObjectStore weather-archive", "metadata/name", "archive", "weather-postgres: no ObjectStore"),
     (
