@@ -547,6 +547,21 @@ def sign_in_findings(objects: list[Object]) -> Findings:
     return findings
 
 
+def name_findings(objects: list[Object]) -> Findings:
+    """Clusters in which no pod could resolve a name, and a way to the node that leads to more than its DNS."""
+    peers = []
+    findings = []
+    for thing in objects:
+        spec = thing.get("spec", {})
+        if thing["kind"] == "NetworkPolicy" and spec["podSelector"] == {}:
+            for rule in spec.get("egress", []):
+                peers += [peer["ipBlock"]["cidr"] for peer in rule.get("to", []) if "ipBlock" in peer]
+                peers += re.findall(r"kube-dns|node-local-dns", json.dumps(rule.get("to", [])))
+                findings += [f"every pod may reach port {port['port']}" for port in rule["ports"] if port["port"] != 53]
+    wanted = {"kube-dns", "node-local-dns", "169.254.20.10/32", "169.254.169.254/32"}
+    return findings + [f"no way to the DNS at {peer}" for peer in sorted(wanted - set(peers))]
+
+
 def quota_findings(objects: list[Object], runs: int) -> Findings:
     """Whether the namespace has room for all pods, as many runs at once, the surge of an upgrade, and a restore."""
     quota = next(thing["spec"]["hard"] for thing in objects if thing["kind"] == "ResourceQuota")
