@@ -59,7 +59,10 @@ def type_in(told: str, folder: Path, **answers: str) -> subprocess.CompletedProc
 
 @pytest.mark.parametrize(
     ("ends", "is_good"),
-    [("\n\nSuccessCriteriaMet\nSuccessCriteriaMet Complete\n", True), ("\nFailureTarget\nFailureTarget Failed\n", False)],
+    [
+        ("\n\nSuccessCriteriaMet\nSuccessCriteriaMet Complete\n", True),
+        ("\nFailureTarget\nFailureTarget Failed\n", False),
+    ],
 )
 def test_a_job_is_waited_for_however_it_ends(tmp_path: Path, ends: str, is_good: bool) -> None:
     done = type_in("finish job.batch/dump", tmp_path, dump=ends)
