@@ -292,7 +292,8 @@ def secret_references(objects: list[Object]) -> Iterator[tuple[str, str, str | N
         if thing["kind"] == "Cluster":
             for role in thing["spec"]["managed"]["roles"]:
                 yield who, role["passwordSecret"]["name"], None, False
-            yield who, thing["spec"]["bootstrap"]["initdb"]["secret"]["name"], None, False
+            (beginning,) = thing["spec"]["bootstrap"].values()
+            yield who, beginning["secret"]["name"], None, False
             yield who, thing["spec"]["superuserSecret"]["name"], None, False
         elif thing["kind"] == "ObjectStore":
             for reference in thing["spec"]["configuration"]["s3Credentials"].values():

@@ -5,10 +5,31 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
 import pytest
+import yaml
 
-from weather_dagster_tests.deployment.rendering import PROJECT
+from weather_dagster_tests.deployment.guards import (
+    Findings,
+    archive_findings,
+    declared_secrets,
+    namespace_findings,
+    network_findings,
+    quota_findings,
+    secret_findings,
+    service_findings,
+)
+from weather_dagster_tests.deployment.rendering import (
+    PROJECT,
+    VALUES,
+    Object,
+    merge,
+    own_values,
+    rendered,
+    with_defaults,
+)
 
 pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="there is no sh on the PATH")
 
@@ -24,6 +45,7 @@ case "$1 $2" in
   head -n 1 "$thing"
   if [ "$(wc -l < "$thing")" -gt 1 ]; then sed -i.bak 1d "$thing"; fi ;;
 "logs "*) echo "all that was said" ;;
+"wait cluster") ;;
 "wait "*) grep -q -w Complete "${2#*/}" ;;
 "create "*) cat > created ;;
 "get hooks") echo "the installed hook" ;;
@@ -31,15 +53,16 @@ esac
 """
 
 
-def functions() -> str:
-    """Those that the page begins with."""
-    (told,) = re.findall(r"```sh\n(finish\(\).*?)```", OPERATIONS.read_text(encoding="utf-8"), re.DOTALL)
-    return str(told)
+def block(part: str) -> str:
+    """The block of the page in which ``part`` is."""
+    told = re.findall(r"^( *)```sh\n(.*?)^\1```$", OPERATIONS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (found,) = [dedent(lines) for _, lines in told if part in lines]
+    return found
 
 
 def type_in(told: str, folder: Path, **answers: str) -> subprocess.CompletedProcess[str]:
     """Type lines into a shell, with the functions and what the cluster answers."""
-    for name in ("kubectl", "helm"):
+    for name in ("kubectl", "helm", "terraform"):
         (folder / name).write_text(CLUSTER, encoding="utf-8")
         (folder / name).chmod(0o755)
     (folder / "sleep").write_text("#!/bin/sh\n", encoding="utf-8")
@@ -47,7 +70,7 @@ def type_in(told: str, folder: Path, **answers: str) -> subprocess.CompletedProc
     for name, answer in answers.items():
         (folder / name.replace("_", "-")).write_text(answer, encoding="utf-8")
     return subprocess.run(
-        ["sh", "-c", functions() + told],
+        ["sh", "-c", block("finish() {") + told],
         cwd=folder,
         env={"PATH": f"{folder}:{os.environ['PATH']}"},
         capture_output=True,
@@ -107,3 +130,110 @@ def test_a_secret_that_the_vault_lacks_is_told_and_nothing_is_restarted(tmp_path
     assert "state of weather-provider" in done.stdout
     assert "restart" not in done.stdout
     assert "weather-oauth" not in (tmp_path / "said").read_text(encoding="utf-8")
+
+
+FILES = ("production.yaml", "manifests/production/postgres.yaml", "manifests/production/secrets.yaml")
+
+
+def restore(folder: Path, old: str, new: str, **changes: str) -> list[str]:
+    """Do both steps of a restore to files of production; what was said to cluster, Helm and Terraform."""
+    times = {name.replace("-", "_"): "then\nnow\n" for name in declared_secrets()}
+    steps = block("on_cluster() {") + block("OLD=weather-postgres ") + block("$OLD-r")
+    told = steps.replace("OLD=weather-postgres ", f"OLD={old} ").replace("weather-postgres-$(date -u +%Y%m%d)", new)
+    for before, after in changes.items():
+        told = told.replace(before, after)
+    (folder / "said").unlink(missing_ok=True)
+    done = type_in(told, folder, weather_migrate="Complete\n", **times)
+    assert done.returncode == 0, done.stderr
+    return (folder / "said").read_text(encoding="utf-8").splitlines()
+
+
+def of_production(values: Path) -> tuple[list[Object], str]:
+    """What production is made of, as the files below ``values`` have it, and where it looks for Postgres."""
+    chart = merge(own_values(), yaml.safe_load((values / "production.yaml").read_text(encoding="utf-8")))
+    plain = [
+        thing
+        for folder in ("base", "production")
+        for path in sorted((values / "manifests" / folder).glob("*.yaml"))
+        for thing in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+        if thing["kind"] != "Kustomization"
+    ]
+    return [*rendered(with_defaults(chart)), *plain], chart["postgresql"]["postgresqlHost"]
+
+
+def findings(values: Path, server: str) -> Findings:
+    """What is wrong with production when its Postgres is to be ``server``."""
+    objects, host = of_production(values)
+    kinds = {"Cluster": "metadata", "ScheduledBackup": "spec"}
+    told = {thing["kind"]: thing[kinds[thing["kind"]]] for thing in objects if thing["kind"] in kinds}
+    names = [told["Cluster"]["name"], told["ScheduledBackup"]["cluster"]["name"]]
+    return [
+        *(f"a server {name}" for name in names if name != server),
+        *archive_findings(objects),
+        *namespace_findings(objects),
+        *network_findings(objects),
+        *quota_findings(objects, 8),
+        *secret_findings(objects, declared_secrets()),
+        *service_findings(objects, host),
+    ]
+
+
+def cluster(values: Path) -> Any:
+    """The server in postgres.yaml."""
+    (found,) = [thing["spec"] for thing in of_production(values)[0] if thing["kind"] == "Cluster"]
+    return found
+
+
+def test_a_restore_in_production_leads_everything_to_the_second_server(tmp_path: Path) -> None:
+    values = shutil.copytree(VALUES, tmp_path / "helm-values")
+    said = restore(tmp_path, "weather-postgres", "weather-postgres-20261128")
+    assert findings(values, "weather-postgres-20261128") == []
+    for name in FILES:
+        assert "weather-postgres-rw" not in (values / name).read_text(encoding="utf-8")
+    before, after = cluster(VALUES), cluster(values)
+    (begins,) = after["bootstrap"].items()
+    assert begins[0] == "recovery"
+    told = before["bootstrap"]["initdb"]
+    assert {key: begins[1][key] for key in ("database", "owner", "secret")} == {
+        key: told[key] for key in ("database", "owner", "secret")
+    }
+    (source,) = after["externalClusters"]
+    assert source["name"] == begins[1]["source"]
+    assert source["plugin"]["parameters"]["serverName"] == "weather-postgres"
+    # All else is as it was, but for the server's name in the archive.
+    same = before.keys() - {"bootstrap", "plugins"}
+    assert {key: after[key] for key in same} == {key: before[key] for key in same}
+    # The Secrets are new before anything reads them, the schema before anything runs.
+    steps = [
+        "terraform",
+        "annotate externalsecret weather-warehouse ",
+        "helm get hooks",
+        "terraform",
+        "rollout",
+    ]
+    rest = iter(said[said.index("kubectl wait cluster weather-postgres-20261128 --for=condition=Ready --timeout=4h") :])
+    assert [step for step in steps if not any(step in line for line in rest)] == []
+
+
+def test_what_was_restored_can_be_restored_again(tmp_path: Path) -> None:
+    values = shutil.copytree(VALUES, tmp_path / "helm-values")
+    restore(tmp_path, "weather-postgres", "weather-postgres-20261128")
+    restore(tmp_path, "weather-postgres-20261128", "weather-postgres-20261129")
+    assert findings(values, "weather-postgres-20261129") == []
+    (source,) = cluster(values)["externalClusters"]
+    assert source["plugin"]["parameters"]["serverName"] == "weather-postgres-20261128"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("cluster: {name: $NEW}", "cluster: {name: $OLD}", "a server weather-postgres"),
+        ("$OLD-r", "$OLD-x", "postgresqlHost: no Service weather-postgres-rw"),
+        ("{name: weather-warehouse-owner}", "{name: weather-owner}", "Secret weather-owner is not in secrets.yaml"),
+    ],
+)
+def test_a_restore_that_forgets_a_place_is_found(tmp_path: Path, before: str, after: str, finding: str) -> None:
+    values = shutil.copytree(VALUES, tmp_path / "helm-values")
+    restore(tmp_path, "weather-postgres", "weather-postgres-20261128", **{before: after})
+    found = findings(values, "weather-postgres-20261128")
+    assert any(finding in line for line in found), found

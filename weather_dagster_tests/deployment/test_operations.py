@@ -61,8 +61,8 @@ def unknown(document: str) -> Findings:
         for thing in [*stack(name), *manifests("ingestor")]
     }
     named = set(re.findall(r"(?<![/\w])((?:deployment|statefulset|cronjob|service|cluster)/[\w-]+)", document))
-    # The server that a restore makes, and the Service that CloudNativePG makes.
-    findings = sorted(named - objects - {"cluster/weather-postgres-restored", "service/weather-postgres-rw"})
+    # The Service is one that CloudNativePG makes.
+    findings = sorted(named - objects - {"service/weather-postgres-rw"})
     group = typer.main.get_command(app)
     commands = getattr(group, "commands", {})
     for command, below in re.findall(r"on_cluster weather ([a-z]+)(?: ([a-z]+))?", document):
