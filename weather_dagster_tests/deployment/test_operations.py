@@ -19,7 +19,17 @@ from weather_dagster.checks.definitions import SILVER_CHECKS
 from weather_dagster.checks.freshness import FRESHNESS
 from weather_dagster.cli import app
 from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres
-from weather_dagster_tests.deployment.rendering import PROJECT, VALUES, manifests, name_of, pods, stack
+from weather_dagster_tests.deployment.guards import quota_findings, schema_findings, typo_findings
+from weather_dagster_tests.deployment.rendering import (
+    PROJECT,
+    VALUES,
+    manifests,
+    merge,
+    name_of,
+    own_values,
+    pods,
+    stack,
+)
 from weather_dagster_tests.deployment.test_helm_values import USAGE_ERRORS, parse
 from weather_dagster_tests.deployment.test_terraform import Findings, read
 
@@ -145,6 +155,31 @@ def test_what_is_made_has_a_name_of_its_own_each_time() -> None:
     assert once_only("jq '{metadata: {name: \"restored\"}}'") == ['metadata: {name: "restored"}']
     drill = text().replace(" -state=drill.tfstate", "")
     assert once_only(drill) == ["terraform -chdir=terraform/cluster apply -var name=drill"]
+
+
+def scale_out_findings(document: str) -> Findings:
+    """What is wrong with the own values that the document shows: as values of the chart, and for the namespace."""
+    (told,) = re.findall(r"mine\.yaml <<'YAML'\n(.*?)\nYAML\n", document, re.DOTALL)
+    own = yaml.safe_load(told)
+    values = merge(own_values("production"), own)
+    runs = values["concurrency"]["runs"]["maxConcurrentRuns"]
+    return [*schema_findings(values), *typo_findings(values), *quota_findings(stack("production", own), runs)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("", "", None),
+        ("maxConcurrentRuns: 16", "maxConcurrentRuns: 32", "limits.cpu: "),
+        ("replicaCount: 3", "replicaCount: 30", "pods: "),
+        ("replicaCount: 3", "replicas: 3", "'replicas' was unexpected"),
+        ("dagsterWebserver:", "dagsterWebServer:", "dagsterWebServer: no such key"),
+    ],
+)
+def test_the_namespace_has_room_for_what_is_scaled_out(before: str, after: str, finding: str | None) -> None:
+    assert before in text()
+    found = scale_out_findings(text().replace(before, after) if before else text())
+    assert (found == []) if finding is None else any(finding in line for line in found), found
 
 
 def test_every_alert_and_every_secret_has_its_place() -> None:
