@@ -34,6 +34,10 @@ OPERATOR_KINDS = {"Cluster", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
 UNLISTED_KEYS = {"nameOverride", "fullnameOverride", "rbacEnabled", "extraManifests", "pipelineRun"}
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 OWN_IMAGES = {"weather-code-location": "code-location", "weather-ingestor": "ingestor"}
+# The first without CVE-2026-40574 and what was found with it.
+OAUTH2_PROXY = (7, 15, 2)
+# Of the Barman Cloud plugin's container; with half of it restores of a small database were killed.
+RESTORE_MEMORY = "1Gi"
 RESTRICTED_VOLUMES = {
     "configMap",
     "csi",
@@ -308,7 +312,8 @@ def secret_references(objects: list[Object]) -> Iterator[tuple[str, str, str | N
         if thing["kind"] == "Cluster":
             for role in thing["spec"]["managed"]["roles"]:
                 yield who, role["passwordSecret"]["name"], None, False
-            yield who, thing["spec"]["bootstrap"]["initdb"]["secret"]["name"], None, False
+            (beginning,) = thing["spec"]["bootstrap"].values()
+            yield who, beginning["secret"]["name"], None, False
             yield who, thing["spec"]["superuserSecret"]["name"], None, False
         elif thing["kind"] == "ObjectStore":
             for reference in thing["spec"]["configuration"]["s3Credentials"].values():
@@ -571,21 +576,60 @@ def network_findings(objects: list[Object]) -> Findings:
     return findings
 
 
+def sign_in_findings(objects: list[Object]) -> Findings:
+    """Proxies that can be got round: a version with known ways, no group, or headers that anyone may send."""
+    maps = {name_of(thing): thing["data"] for thing in objects if thing["kind"] == "ConfigMap"}
+    findings = []
+    for pod, template in pods(objects):
+        for container in containers(template):
+            name, _, tag = container["image"].rpartition(":")
+            if not name.endswith("/oauth2-proxy"):
+                continue
+            version = tuple(map(int, tag.removeprefix("v").split(".")))
+            if version < OAUTH2_PROXY:
+                least = ".".join(map(str, OAUTH2_PROXY))
+                findings.append(f"{pod}: oauth2-proxy {tag} has known ways round the sign-in; take {least} or later")
+            if not any(argument.startswith("--allowed-group=") for argument in container["args"]):
+                findings.append(f"{pod}: without a group the domain of an address is all that is asked for")
+            told = {entry["name"]: entry.get("value") for entry in container["env"]}
+            for source in container["envFrom"]:
+                told |= maps[source["configMapRef"]["name"]]
+            if told.get("OAUTH2_PROXY_REVERSE_PROXY") == "true" and not told.get("OAUTH2_PROXY_TRUSTED_PROXY_IPS"):
+                findings.append(f"{pod}: believes headers of anyone; name OAUTH2_PROXY_TRUSTED_PROXY_IPS")
+    return findings
+
+
+def name_findings(objects: list[Object]) -> Findings:
+    """Clusters in which no pod could resolve a name, and a way to the node that leads to more than its DNS."""
+    peers = []
+    findings = []
+    for thing in objects:
+        spec = thing.get("spec", {})
+        if thing["kind"] == "NetworkPolicy" and spec["podSelector"] == {}:
+            for rule in spec.get("egress", []):
+                peers += [peer["ipBlock"]["cidr"] for peer in rule.get("to", []) if "ipBlock" in peer]
+                peers += re.findall(r"kube-dns|node-local-dns", json.dumps(rule.get("to", [])))
+                findings += [f"every pod may reach port {port['port']}" for port in rule["ports"] if port["port"] != 53]
+    wanted = {"kube-dns", "node-local-dns", "169.254.20.10/32", "169.254.169.254/32"}
+    return findings + [f"no way to the DNS at {peer}" for peer in sorted(wanted - set(peers))]
+
+
 def quota_findings(objects: list[Object], runs: int) -> Findings:
     """Whether the namespace has room for all pods, as many runs at once, the surge of an upgrade, and a restore."""
     quota = next(thing["spec"]["hard"] for thing in objects if thing["kind"] == "ResourceQuota")
     bound = next(thing["spec"]["limits"][0]["max"] for thing in objects if thing["kind"] == "LimitRange")
-    needed: dict[str, float] = dict.fromkeys(("requests.cpu", "requests.memory", "limits.cpu", "limits.memory"), 0)
+    resources = dict.fromkeys(("requests.cpu", "requests.memory", "limits.cpu", "limits.memory"), 0.0)
+    number = 0
     findings = []
-    for pod, template in pods(objects):
-        thing = next(thing for thing in objects if pod == f"{thing['kind']} {name_of(thing)}")
-        is_code = template["metadata"]["labels"].get("component") == "user-deployments"
-        count = thing["spec"].get("replicas", 1) + (1 + runs if is_code else 0)
-        for container in template["spec"]["containers"]:
-            _add(needed, container["resources"], count)
-            for resource, most in bound.items():
-                if quantity(container["resources"]["limits"][resource]) > quantity(most):
-                    findings.append(f"{pod}: {container['name']}: {resource} is above the LimitRange")
+    for pod, inside, count in _counted_pods(objects, runs):
+        number += count
+        for name, container in inside:
+            _add(resources, container, count)
+            findings += [
+                f"{pod}: {name}: {resource} is above the LimitRange"
+                for resource, most in bound.items()
+                if quantity(container["limits"][resource]) > quantity(most)
+            ]
     sizes = [
         thing["spec"]["resources"]["requests"]["storage"]
         for thing in objects
@@ -597,16 +641,55 @@ def quota_findings(objects: list[Object], runs: int) -> Findings:
             claims = [claim["spec"]["resources"]["requests"]["storage"] for claim in spec["volumeClaimTemplates"]]
             sizes += claims * spec["replicas"]
         elif thing["kind"] == "Cluster":
-            # A restore makes a second one beside it.
-            count = 2 * spec["instances"]
-            _add(needed, spec["resources"], count)
-            sizes += [spec["storage"]["size"], spec["walStorage"]["size"]] * count
-    needed |= {"requests.storage": sum(map(quantity, sizes)), "persistentvolumeclaims": len(sizes)}
+            sizes += [spec["storage"]["size"], spec["walStorage"]["size"]] * 2 * spec["instances"]
+    claimed = {"requests.storage": sum(map(quantity, sizes)), "persistentvolumeclaims": len(sizes)}
     return findings + [
         f"{resource}: {amount:g} needed, {quota[resource]} in the quota"
-        for resource, amount in needed.items()
+        for resource, amount in {**resources, **claimed, "pods": number}.items()
         if amount > quantity(quota[resource])
     ]
+
+
+def _counted_pods(objects: list[Object], runs: int) -> Iterator[tuple[str, list[tuple[str, Object]], int]]:
+    """Each kind of pod, names and resources of its containers, and how many there may be at once."""
+    for pod, template in pods(objects):
+        thing = next(thing for thing in objects if pod == f"{thing['kind']} {name_of(thing)}")
+        is_code = template["metadata"]["labels"].get("component") == "user-deployments"
+        inside = [(container["name"], container["resources"]) for container in template["spec"]["containers"]]
+        yield pod, inside, thing["spec"].get("replicas", 1) + (1 + runs if is_code else 0)
+    for thing in objects:
+        if thing["kind"] == "Cluster":
+            sidecars = [(name, spec["resources"]) for name, spec in _sidecars(thing, objects) if "resources" in spec]
+            # A restore makes a second one beside it.
+            yield (
+                f"Cluster {name_of(thing)}",
+                [("postgres", thing["spec"]["resources"]), *sidecars],
+                2 * thing["spec"]["instances"],
+            )
+
+
+def _sidecars(cluster: Object, objects: list[Object]) -> list[tuple[str, Object]]:
+    """What the Barman Cloud plugin puts beside each instance of a server, as its ObjectStore has it."""
+    named = {plugin["parameters"]["barmanObjectName"] for plugin in cluster["spec"]["plugins"]}
+    return [
+        (f"sidecar of ObjectStore {name_of(thing)}", thing["spec"].get("instanceSidecarConfiguration", {}))
+        for thing in objects
+        if thing["kind"] == "ObjectStore" and name_of(thing) in named
+    ]
+
+
+def archive_findings(objects: list[Object]) -> Findings:
+    """Servers without an archive, and one whose container has too little memory for base backups and restores."""
+    findings = []
+    for thing in objects:
+        if thing["kind"] == "Cluster":
+            sidecars = _sidecars(thing, objects)
+            findings += [] if sidecars else [f"Cluster {name_of(thing)}: no ObjectStore"]
+            for name, spec in sidecars:
+                memory = spec.get("resources", {}).get("limits", {}).get("memory", "0")
+                if quantity(memory) < quantity(RESTORE_MEMORY):
+                    findings.append(f"{name}: {memory} of memory, a restore needs {RESTORE_MEMORY}")
+    return findings
 
 
 def _add(needed: dict[str, float], resources: Object, count: int) -> None:

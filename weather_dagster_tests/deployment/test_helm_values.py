@@ -112,7 +112,7 @@ def test_no_dangerous_default_of_the_chart_is_left(values: Values) -> None:
     [
         ("postgresql/enabled", True),
         ("generatePostgresqlPasswordSecret", True),
-        ("redis/enabled", True),
+        ("redis", {"enabled": True}),
         ("telemetry/enabled", True),
         ("ingress", {"enabled": True}),
         ("global/fullnameOverride", "weather"),

@@ -1,11 +1,13 @@
 """The scripts in the manifests do what they say, on a real Postgres of the version that they name."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from weather_dagster.hours import floor_hour, format_hour, utc_now
@@ -142,13 +144,13 @@ def back_up(
     )
 
 
-def restore(postgres: Postgres, folder: Path, backups: Path) -> subprocess.CompletedProcess[str]:
+def restore(postgres: Postgres, folder: Path, backups: Path, at: str = "") -> subprocess.CompletedProcess[str]:
     """As the Job does it."""
     return postgres.run(
         script("backup", "weather-backup", "restore.sh"),
         folder,
         BACKUP_DIR=str(backups),
-        AT="",
+        AT=at,
         PGPASSWORD=PASSWORDS["postgres"],
     )
 
@@ -178,6 +180,94 @@ def test_a_backup_brings_back_what_was_there(postgres: Postgres, tmp_path: Path)
     assert postgres.sql("weather_writer", "weather", "select sum(hour) from probe.hours").stdout.strip() == "500500"
     # The writer can go on.
     assert postgres.sql("weather_writer", "weather", "insert into probe.hours values (1001)").returncode == 0
+
+
+def databases(postgres: Postgres) -> list[str]:
+    """Names and identities of all databases."""
+    told = postgres.sql("postgres", "postgres", "select datname, oid from pg_database order by 1")
+    assert told.returncode == 0, told.stderr
+    return told.stdout.split()
+
+
+def two_nights(postgres: Postgres, folder: Path) -> tuple[Path, str, str]:
+    """A folder of backups of an older and a newer night, which are one in content."""
+    backups = folder / "backups"
+    backups.mkdir()
+    done = back_up(postgres, folder, backups)
+    assert done.returncode == 0, done.stderr
+    (newer,) = (path.stem.removeprefix("dagster-") for path in backups.glob("dagster-*.dump"))
+    older = "2026-01-01T0237Z"
+    for name in ("warehouse", "dagster"):
+        shutil.copy(backups / f"{name}-{newer}.dump", backups / f"{name}-{older}.dump")
+    return backups, older, newer
+
+
+@pytest.mark.parametrize("at", ["2026-01-01T0237", "2026-01-02T0237Z"])
+def test_a_night_that_there_is_not_leaves_both_databases_as_they_are(
+    postgres: Postgres, tmp_path: Path, at: str
+) -> None:
+    backups, older, _ = two_nights(postgres, tmp_path)
+    before = databases(postgres)
+    done = restore(postgres, tmp_path, backups, at)
+    assert done.returncode != 0
+    assert f"Nothing is restored, for want of {backups}/warehouse-{at}.dump" in done.stderr
+    assert f"dagster-{older}.dump" in done.stderr
+    assert databases(postgres) == before
+
+
+def test_half_a_night_is_refused_and_the_newest_whole_one_is_taken(postgres: Postgres, tmp_path: Path) -> None:
+    backups, older, newer = two_nights(postgres, tmp_path)
+    (backups / f"dagster-{newer}.dump").unlink()
+    before = databases(postgres)
+    done = restore(postgres, tmp_path, backups, newer)
+    assert done.returncode != 0
+    assert databases(postgres) == before
+    done = restore(postgres, tmp_path, backups)
+    assert done.returncode == 0, done.stderr
+    assert f"weather and dagster are those of {older}" in done.stdout
+    (backups / f"warehouse-{older}.dump").unlink()
+    before = databases(postgres)
+    assert restore(postgres, tmp_path, backups).returncode != 0
+    assert databases(postgres) == before
+
+
+def test_a_dump_that_cannot_be_read_to_its_end_is_refused(postgres: Postgres, tmp_path: Path) -> None:
+    backups, _, newer = two_nights(postgres, tmp_path)
+    dump = backups / f"dagster-{newer}.dump"
+    dump.write_bytes(dump.read_bytes()[:-100])
+    before = databases(postgres)
+    done = restore(postgres, tmp_path, backups, newer)
+    assert done.returncode != 0
+    assert f"for want of {dump}" in done.stderr
+    assert databases(postgres) == before
+
+
+def test_nothing_is_restored_while_someone_is_connected(postgres: Postgres, tmp_path: Path) -> None:
+    backups, _, newer = two_nights(postgres, tmp_path)
+    before = databases(postgres)
+    with psycopg.connect(postgres.url("dagster", "dagster")):
+        done = restore(postgres, tmp_path, backups, newer)
+        assert done.returncode != 0
+        assert "is being accessed by other users" in done.stderr
+        assert databases(postgres) == before
+    done = restore(postgres, tmp_path, backups, newer)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_restore_that_fails_on_its_way_puts_both_databases_back(postgres: Postgres, tmp_path: Path) -> None:
+    # A dump that wants a role which is gone.
+    assert postgres.sql("postgres", "postgres", "create role passing").returncode == 0
+    assert postgres.sql("dagster", "dagster", "create table kept as select 1 as id").returncode == 0
+    assert postgres.sql("dagster", "dagster", "grant select on kept to passing").returncode == 0
+    backups, _, newer = two_nights(postgres, tmp_path)
+    assert postgres.sql("postgres", "dagster", "drop owned by passing; drop role passing").returncode == 0
+    before = databases(postgres)
+    done = restore(postgres, tmp_path, backups, newer)
+    assert done.returncode != 0
+    assert 'role "passing" does not exist' in done.stderr
+    assert "Both databases are as they were." in done.stderr
+    assert databases(postgres) == before
+    assert postgres.sql("dagster", "dagster", "drop table kept").returncode == 0
 
 
 def test_a_backup_that_fails_leaves_the_old_ones_and_no_new_one(postgres: Postgres, tmp_path: Path) -> None:
