@@ -19,7 +19,7 @@ from weather_dagster.cli import app
 from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres
 from weather_dagster_tests.deployment.rendering import PROJECT, VALUES, manifests, name_of, stack
 from weather_dagster_tests.deployment.test_helm_values import USAGE_ERRORS, parse
-from weather_dagster_tests.deployment.test_terraform import Findings, read
+from weather_dagster_tests.deployment.test_terraform import MODULES, Findings, read
 
 DOCUMENT = PROJECT / "docs" / "operations.md"
 ALERTS = {
@@ -69,13 +69,13 @@ def unknown(document: str) -> Findings:
             findings.append(f"weather {command} {below}")
     findings += [line for line in command_lines(document) if not is_command(line)]
     variables = {*read("platform")["variable"], *read("cluster")["variable"]}
-    used = re.findall(r"(?:-var '?|TF_VAR_)(\w+)", document) + re.findall(r"(\w+_revision)\b", document)
+    used = re.findall(r"TF_VAR_(\w+)", document) + re.findall(r"(\w+_revision)\b", document)
+    used += re.findall(r"['`](\w+) = [\"\[]", document)
     findings += [f"variable {name}" for name in sorted(set(used) - variables)]
     paths = set(re.findall(r"\b((?:helm-values|terraform|weather_dagster)/[\w./-]*\w)", document))
-    # The reader writes this one.
-    return findings + [
-        name for name in sorted(paths - {"terraform/platform/mine.yaml"}) if not (PROJECT / name).exists()
-    ]
+    # The reader writes these.
+    paths -= {"terraform/platform/mine.yaml", *(f"terraform/{module}/settings.auto.tfvars" for module in MODULES)}
+    return findings + [name for name in sorted(paths) if not (PROJECT / name).exists()]
 
 
 def command_lines(document: str) -> list[str]:
@@ -132,7 +132,8 @@ def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> Non
         ),
         ("weather backup", "weather backup --now", "weather backup --now"),
         ("passwords_revision", "password_revision", "variable password_revision"),
-        ("-var warehouse", "-var store", "variable store"),
+        ('`warehouse = "databricks"`', '`store = "databricks"`', "variable store"),
+        ("'name = \"drill\"'", "'named = \"drill\"'", "variable named"),
         ("jobs/restore.yaml", "jobs/bring-back.yaml", "helm-values/manifests/jobs/bring-back.yaml"),
     ],
 )
