@@ -1,5 +1,6 @@
 """docs/operations.md names what there is, and all of what a person may meet."""
 
+import json
 import re
 import shlex
 import shutil
@@ -17,7 +18,7 @@ from weather_dagster.checks.definitions import SILVER_CHECKS
 from weather_dagster.checks.freshness import FRESHNESS
 from weather_dagster.cli import app
 from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres
-from weather_dagster_tests.deployment.rendering import PROJECT, VALUES, manifests, name_of, stack
+from weather_dagster_tests.deployment.rendering import PROJECT, VALUES, Object, manifests, name_of, stack
 from weather_dagster_tests.deployment.test_helm_values import USAGE_ERRORS, parse
 from weather_dagster_tests.deployment.test_terraform import MODULES, Findings, read
 
@@ -140,6 +141,34 @@ def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> Non
 def test_what_does_not_exist_is_found(before: str, after: str, finding: str) -> None:
     assert before in text()
     assert finding in unknown(text().replace(before, after))
+
+
+def restored(document: str, folder: Path) -> Object:
+    """The server that the restore in production makes, by its own commands; a function stands in for kubectl."""
+    _, _, section = document.partition("**In production**")
+    (script, *_) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    (cluster,) = (thing for thing in manifests("production") if thing["kind"] == "Cluster")
+    (folder / "there.json").write_text(json.dumps(cluster), encoding="utf-8")
+    kubectl = 'kubectl() { case "$1" in get) cat there.json;; apply) cat > made.json;; esac; }'
+    subprocess.run(["sh", "-e", "-c", f"{kubectl}\n{script}"], cwd=folder, check=True, capture_output=True)
+    made: Object = json.loads((folder / "made.json").read_text(encoding="utf-8"))
+    return made
+
+
+def archive_of(cluster: Object) -> str:
+    (plugin,) = cluster["spec"]["plugins"]
+    return str(plugin["parameters"]["serverName"])
+
+
+@pytest.mark.skipif(not (shutil.which("sh") and shutil.which("jq")), reason="there is no sh or no jq on the PATH")
+def test_a_restored_server_reads_the_old_archive_and_writes_one_of_its_own(tmp_path: Path) -> None:
+    cluster = restored(text(), tmp_path)
+    (source,) = cluster["spec"]["externalClusters"]
+    assert source["plugin"]["parameters"]["serverName"] == "weather-postgres"
+    assert archive_of(cluster) == name_of(cluster) != "weather-postgres"
+    # Without the line it would meet the archive of the old one, and stop.
+    former = re.sub(r"\n *\| \.plugins\[0\]\.parameters\.serverName = .*", "", text())
+    assert archive_of(restored(former, tmp_path)) == "weather-postgres"
 
 
 @pytest.mark.integration
