@@ -28,11 +28,10 @@ from weather_dagster_tests.deployment.test_terraform import (
 pytestmark = [
     pytest.mark.integration,
     needs_terraform,
-    pytest.mark.skipif(not shutil.which("sh"), reason="there is no sh on the PATH"),
+    pytest.mark.skipif(not (shutil.which("sh") and shutil.which("git")), reason="there is no sh or no git on the PATH"),
 ]
 OPERATIONS = PROJECT / "docs" / "operations.md"
 INSTALLATION = PROJECT / "terraform" / "README.md"
-# Before there were choices of a person's own, the numbers were a part of each version.
 FORMER_REVISIONS = "passwords_revision   = 1\ncredentials_revision = 1\n"
 INSTALL = """
 terraform -chdir=terraform/cluster init && terraform -chdir=terraform/cluster apply
@@ -60,12 +59,17 @@ def of_terraform(script: str) -> str:
 
 
 class Clone:
-    """A clone with one installation: files, settings and states, in which no image is built."""
+    """A clone with one installation: files, settings and states, in which no image is built. Git has two versions.
 
-    def __init__(self, folder: Path, reattach: str) -> None:
+    The later one has other objects; and it has the numbers of the rotation, as all had once.
+    """
+
+    def __init__(self, folder: Path, reattach: str, ignored: str | None = None) -> None:
         self.folder = folder
         self.root = copied(folder)
         plant(self.root, "cluster/main.tf", '"docker build', '"exit 0; docker build')
+        known = (PROJECT / ".gitignore").read_text(encoding="utf-8") if ignored is None else ignored
+        (folder / ".gitignore").write_text(known, encoding="utf-8")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
         self._environment = {
             **kept,
@@ -75,7 +79,19 @@ class Clone:
             "TF_CLI_ARGS_apply": "-auto-approve -no-color",
             "TF_CLI_ARGS_destroy": "-auto-approve -no-color",
             "TF_CLI_ARGS_plan": "-no-color",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            **{
+                f"GIT_{who}_{what}": "operator@example.com"
+                for who in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            },
         }
+        self("git init --quiet && git add --all && git commit --quiet --message 0.1.0 && git tag v0.1.0")
+        plant(self.root, "platform/main.tf", "backoffLimit = 8", "backoffLimit = 9")
+        (self.root / "platform" / "revisions.auto.tfvars").write_text(FORMER_REVISIONS, encoding="utf-8")
+        self(
+            "git add --all --force && git commit --quiet --message 0.2.0 && git tag v0.2.0 && git checkout --quiet v0.1.0"
+        )
 
     def tried(self, script: str) -> subprocess.CompletedProcess[str]:
         """Paste a script into a shell at the root."""
@@ -146,15 +162,17 @@ def production(clone: Clone) -> Clone:
     return clone
 
 
-def check_out_another_version(clone: Clone) -> None:
-    """Another version has other objects; one of before 0.1.0 had numbers of its own."""
-    plant(clone.root, "platform/main.tf", "backoffLimit = 8", "backoffLimit = 9")
-    (clone.root / "platform" / "revisions.auto.tfvars").write_text(FORMER_REVISIONS, encoding="utf-8")
+def check_out(clone: Clone, version: str) -> None:
+    """Go to another version; what git knows of one's own is committed before."""
+    clone("git add --all && git commit --quiet --allow-empty --message mine")
+    documented = " ".join(script for heading in ("Upgrade", "Roll back") for script in blocks(OPERATIONS, heading))
+    assert (command := f"git checkout {version}") in documented
+    clone(f"{command} --quiet")
 
 
 def test_what_is_said_once_in_production_holds_for_every_later_apply(production: Clone) -> None:
     assert changes(production.plan("cluster")) == changes(production.plan("platform")) == set()
-    check_out_another_version(production)
+    check_out(production, "v0.2.0")
     assert changes(production.plan("cluster")) == set()
     assert changes(production.plan("platform")) == {"helm_release.objects"}
     production.settings("platform").unlink()
@@ -171,7 +189,7 @@ def test_own_values_hold_for_every_later_apply(kind: Clone) -> None:
     kind(block(OPERATIONS, "Scale out", "settings.auto.tfvars"))
     assert len(runs()) == 1
     assert changes(kind.plan("platform")) == set()
-    check_out_another_version(kind)
+    check_out(kind, "v0.2.0")
     assert len(runs()) == 1
     kind.settings("platform").unlink()
     assert runs() == []
@@ -214,12 +232,21 @@ def test_a_rotation_leaves_the_other_choices_as_they_are(kind: Clone) -> None:
     ]
 
 
-def test_another_version_brings_no_passwords_back(kind: Clone) -> None:
+def test_neither_an_upgrade_nor_a_rollback_writes_passwords(kind: Clone) -> None:
     kind(of_terraform("\n".join(blocks(OPERATIONS, "Rotate a Secret"))))
-    check_out_another_version(kind)
-    assert changes(kind.plan("platform")) == {"helm_release.objects"}
-    kind.settings("platform").unlink()
-    assert changes(kind.plan("platform")) == {"helm_release.objects", *DATABASE_SECRETS}
+    for version in ("v0.2.0", "v0.1.0"):
+        check_out(kind, version)
+        assert changes(kind.plan("platform")) == {"helm_release.objects"}
+        kind("terraform -chdir=terraform/platform apply")
+    assert kind.revisions() == {2}
+
+
+def test_an_upgrade_would_write_passwords_if_git_knew_their_number(tmp_path: Path, reattach: str) -> None:
+    known = Clone(tmp_path / "clone", reattach, ignored=".terraform\n*.tfstate*\nplan\n")
+    known(INSTALL)
+    known(of_terraform("\n".join(blocks(OPERATIONS, "Rotate a Secret"))))
+    check_out(known, "v0.2.0")
+    assert changes(known.plan("platform")) == {"helm_release.objects", *DATABASE_SECRETS}
 
 
 def test_a_kind_cluster_stays_as_it_was_made(kind: Clone) -> None:
