@@ -81,17 +81,14 @@ class Clone:
             "TF_CLI_ARGS_plan": "-no-color",
             "GIT_CONFIG_GLOBAL": os.devnull,
             **{
-                f"GIT_{who}_{what}": "operator@example.com"
-                for who in ("AUTHOR", "COMMITTER")
-                for what in ("NAME", "EMAIL")
+                f"GIT_{who}": "operator" for who in ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL")
             },
         }
-        self("git init --quiet && git add --all && git commit --quiet --message 0.1.0 && git tag v0.1.0")
+        self("git init --quiet && git add --all && git commit --quiet --message first && git tag v0.1.0")
         plant(self.root, "platform/main.tf", "backoffLimit = 8", "backoffLimit = 9")
         (self.root / "platform" / "revisions.auto.tfvars").write_text(FORMER_REVISIONS, encoding="utf-8")
-        self(
-            "git add --all --force && git commit --quiet --message 0.2.0 && git tag v0.2.0 && git checkout --quiet v0.1.0"
-        )
+        self("git add --all --force && git commit --quiet --message second && git tag v0.2.0")
+        self("git checkout --quiet v0.1.0")
 
     def tried(self, script: str) -> subprocess.CompletedProcess[str]:
         """Paste a script into a shell at the root."""
@@ -108,8 +105,8 @@ class Clone:
 
     def plan(self, module: str, arguments: str = "") -> dict[str, Any]:
         """What an ``apply`` would do now."""
-        self(f"terraform -chdir=terraform/{module} plan -out=plan {arguments}")
-        shown: dict[str, Any] = json.loads(self(f"terraform -chdir=terraform/{module} show -json plan"))
+        self(f"terraform -chdir=terraform/{module} plan -out=saved.tfplan {arguments}")
+        shown: dict[str, Any] = json.loads(self(f"terraform -chdir=terraform/{module} show -json saved.tfplan"))
         return shown
 
     def refused(self, module: str, arguments: str = "") -> str:
@@ -166,8 +163,8 @@ def check_out(clone: Clone, version: str) -> None:
     """Go to another version; what git knows of one's own is committed before."""
     clone("git add --all && git commit --quiet --allow-empty --message mine")
     documented = " ".join(script for heading in ("Upgrade", "Roll back") for script in blocks(OPERATIONS, heading))
-    assert (command := f"git checkout {version}") in documented
-    clone(f"{command} --quiet")
+    assert f"git checkout {version}" in documented
+    clone(f"git checkout {version} --quiet")
 
 
 def test_what_is_said_once_in_production_holds_for_every_later_apply(production: Clone) -> None:
@@ -242,7 +239,7 @@ def test_neither_an_upgrade_nor_a_rollback_writes_passwords(kind: Clone) -> None
 
 
 def test_an_upgrade_would_write_passwords_if_git_knew_their_number(tmp_path: Path, reattach: str) -> None:
-    known = Clone(tmp_path / "clone", reattach, ignored=".terraform\n*.tfstate*\nplan\n")
+    known = Clone(tmp_path / "clone", reattach, ignored=".terraform\n*.tfstate*\n*.tfplan\n")
     known(INSTALL)
     known(of_terraform("\n".join(blocks(OPERATIONS, "Rotate a Secret"))))
     check_out(known, "v0.2.0")
