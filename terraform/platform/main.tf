@@ -10,7 +10,7 @@ data "terraform_remote_state" "cluster" {
   lifecycle {
     postcondition {
       condition     = var.environment != null || try(self.outputs.is_kind, true)
-      error_message = "terraform/cluster leads to an existing cluster: say -var environment=production, or kind if it may be thrown away."
+      error_message = "terraform/cluster leads to an existing cluster: say environment = \"production\" in terraform/platform/settings.auto.tfvars, or \"kind\" if it may be thrown away."
     }
 
     postcondition {
@@ -26,6 +26,8 @@ locals {
   helm_values = "${path.module}/../../helm-values"
   environment = coalesce(var.environment, "kind")
   registry    = var.image_registry == null ? "" : "${var.image_registry}/"
+
+  installation = "${local.environment} in the namespace ${var.namespace} of ${data.terraform_remote_state.cluster.outputs.kube_context}"
 
   overlays = concat([local.environment], var.warehouse == "databricks" ? ["databricks"] : [])
   values = [
@@ -76,10 +78,29 @@ locals {
   )
 }
 
+# Which installation the state is of, as the first apply had it. For another one Terraform would take this one away.
+resource "terraform_data" "installation" {
+  input = local.installation
+
+  lifecycle {
+    ignore_changes = [input]
+
+    postcondition {
+      condition     = self.output == local.installation
+      error_message = "The state of terraform/platform is of ${self.output}, the settings name ${local.installation}. Name the former again in terraform/platform/settings.auto.tfvars; for another installation take another clone, which has a state of its own."
+    }
+  }
+}
+
 resource "kubernetes_namespace_v1" "weather" {
   metadata {
     name   = var.namespace
     labels = local.namespace.metadata.labels
+  }
+
+  # With it go all volumes, whatever Helm keeps. How to delete it on purpose: terraform/README.md.
+  lifecycle {
+    prevent_destroy = true
   }
 }
 

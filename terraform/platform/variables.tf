@@ -58,7 +58,8 @@ variable "image_registry" {
 
 variable "passwords_revision" {
   type        = number
-  description = "Raise by one, in revisions.auto.tfvars, for new passwords of all database roles. Nothing else changes them."
+  description = "Raise by one in settings.auto.tfvars for new passwords of all database roles. Nothing else changes them."
+  default     = 1
   nullable    = false
 
   validation {
@@ -69,7 +70,8 @@ variable "passwords_revision" {
 
 variable "credentials_revision" {
   type        = number
-  description = "Raise by one, in revisions.auto.tfvars, after you changed openweather_api_key, alert_urls or databricks. Terraform keeps no copy to compare them with."
+  description = "Raise by one in settings.auto.tfvars after you changed openweather_api_key, alert_urls or databricks. Terraform keeps no copy to compare them with."
+  default     = 1
   nullable    = false
 
   validation {

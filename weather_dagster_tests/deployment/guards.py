@@ -30,6 +30,7 @@ from weather_dagster_tests.deployment.rendering import (
 SUPPORTED_KUBERNETES = ("1.31", "1.34", "1.37")
 # Objects of operators, which Kubernetes' own schemas do not know.
 OPERATOR_KINDS = {"Cluster", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
+HOLD_DATA = {"Cluster", "ObjectStore", "PersistentVolumeClaim"}
 # Read by the templates of the chart, but not in its schema.
 UNLISTED_KEYS = {"nameOverride", "fullnameOverride", "rbacEnabled", "extraManifests", "pipelineRun"}
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -704,6 +705,23 @@ def quantity(text: str | int) -> float:
     """A Kubernetes quantity as a number."""
     number, unit = re.fullmatch(r"([\d.]+)(m|Ki|Mi|Gi|Ti)?", str(text)).groups()  # type: ignore[union-attr]
     return float(number) * {None: 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}[unit]
+
+
+def keep_findings(objects: list[Object]) -> Findings:
+    """Things with data in them that Helm would take away, and servers that would not say where their archive is."""
+    findings = [
+        f"{thing['kind']} {name_of(thing)}: holds data, and Helm does not keep it"
+        for thing in objects
+        if thing["kind"] in HOLD_DATA
+        and thing["metadata"].get("annotations", {}).get("helm.sh/resource-policy") != "keep"
+    ]
+    return findings + [
+        f"Cluster {name_of(thing)}: no serverName; one made anew under its name would meet its archive"
+        for thing in objects
+        if thing["kind"] == "Cluster"
+        for plugin in thing["spec"]["plugins"]
+        if plugin.get("isWALArchiver") and not plugin["parameters"].get("serverName")
+    ]
 
 
 def images(objects: list[Object]) -> set[str]:

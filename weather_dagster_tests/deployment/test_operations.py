@@ -1,5 +1,6 @@
 """docs/operations.md names what there is, and all of what a person may meet."""
 
+import json
 import re
 import shlex
 import shutil
@@ -21,6 +22,7 @@ from weather_dagster_tests.deployment.guards import quota_findings, schema_findi
 from weather_dagster_tests.deployment.rendering import (
     PROJECT,
     VALUES,
+    Object,
     manifests,
     merge,
     name_of,
@@ -29,7 +31,7 @@ from weather_dagster_tests.deployment.rendering import (
     stack,
 )
 from weather_dagster_tests.deployment.test_helm_values import USAGE_ERRORS, parse
-from weather_dagster_tests.deployment.test_terraform import Findings, read
+from weather_dagster_tests.deployment.test_terraform import MODULES, Findings, read
 
 DOCUMENT = PROJECT / "docs" / "operations.md"
 PAGES = sorted(
@@ -37,11 +39,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "terraform/*.md", "benchmarks/*.md")
     for page in PROJECT.glob(pattern)
 )
-READERS_OWN = {
-    "terraform/platform/mine.yaml",
-    "terraform/platform/mine.auto.tfvars",
-    "terraform/cluster/mine.auto.tfvars",
-}
+READERS_OWN = {"terraform/platform/mine.yaml", *(f"terraform/{module}/settings.auto.tfvars" for module in MODULES)}
 """Files that who follows the pages writes."""
 ALERTS = {
     *CHECKS,
@@ -92,7 +90,8 @@ def unknown(document: str) -> Findings:
             findings.append(f"weather {command} {below}")
     findings += [line for line in command_lines(document) if not is_command(line)]
     variables = {*read("platform")["variable"], *read("cluster")["variable"]}
-    used = re.findall(r"(?:-var '?|TF_VAR_)(\w+)", document) + re.findall(r"(\w+_revision)\b", document)
+    used = re.findall(r"TF_VAR_(\w+)", document) + re.findall(r"(\w+_revision)\b", document)
+    used += re.findall(r"['`](\w+) = [\"\[]", document)
     findings += [f"variable {name}" for name in sorted(set(used) - variables)]
     findings += unknown_ways(document)
     paths = set(re.findall(r"(?<![/.\w-])((?:helm-values|terraform|weather_dagster)/[\w./-]*\w)", document))
@@ -144,7 +143,6 @@ def once_only(document: str) -> Findings:
         # The one for the dumps is deleted in the end.
         *re.findall(r"kubectl create job (?!dumps )[\w-]+(?=\s)", document),
         *re.findall(r"metadata: \{name: \"[\w-]+\"\}", document),
-        *re.findall(r"terraform -chdir=terraform/cluster apply -var name=\w+", document),
     ]
 
 
@@ -152,8 +150,6 @@ def test_what_is_made_has_a_name_of_its_own_each_time() -> None:
     assert once_only(text()) == []
     assert once_only("kubectl create job before --from=cronjob/weather-backup") == ["kubectl create job before"]
     assert once_only("jq '{metadata: {name: \"restored\"}}'") == ['metadata: {name: "restored"}']
-    drill = text().replace(" -state=drill.tfstate", "")
-    assert once_only(drill) == ["terraform -chdir=terraform/cluster apply -var name=drill"]
 
 
 def scale_out_findings(document: str) -> Findings:
@@ -246,7 +242,8 @@ def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> Non
         ),
         ("weather backup", "weather backup --now", "weather backup --now"),
         ("passwords_revision", "password_revision", "variable password_revision"),
-        ("-var cluster_state", "-var state_of", "variable state_of"),
+        ('`warehouse = "databricks"`', '`store = "databricks"`', "variable store"),
+        ("'name = \"drill\"'", "'named = \"drill\"'", "variable named"),
         ("jobs/restore.yaml", "jobs/bring-back.yaml", "helm-values/manifests/jobs/bring-back.yaml"),
         ("cronjob weather-backup", "cronjob backup", "cronjob/backup"),
         ("component=dagster-daemon", "component=daemon", "label component=daemon"),
@@ -261,6 +258,34 @@ def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> Non
 def test_what_does_not_exist_is_found(before: str, after: str, finding: str) -> None:
     assert before in text()
     assert finding in unknown(text().replace(before, after))
+
+
+def restored(document: str, folder: Path) -> Object:
+    """The server that the restore in production makes, by its own commands; a function stands in for kubectl."""
+    _, _, section = document.partition("**In production**")
+    (script, *_) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    (cluster,) = (thing for thing in manifests("production") if thing["kind"] == "Cluster")
+    (folder / "there.json").write_text(json.dumps(cluster), encoding="utf-8")
+    kubectl = 'kubectl() { case "$1" in get) cat there.json;; apply) cat > made.json;; esac; }'
+    subprocess.run(["sh", "-e", "-c", f"{kubectl}\n{script}"], cwd=folder, check=True, capture_output=True)
+    made: Object = json.loads((folder / "made.json").read_text(encoding="utf-8"))
+    return made
+
+
+def archive_of(cluster: Object) -> str:
+    (plugin,) = cluster["spec"]["plugins"]
+    return str(plugin["parameters"]["serverName"])
+
+
+@pytest.mark.skipif(not (shutil.which("sh") and shutil.which("jq")), reason="there is no sh or no jq on the PATH")
+def test_a_restored_server_reads_the_old_archive_and_writes_one_of_its_own(tmp_path: Path) -> None:
+    cluster = restored(text(), tmp_path)
+    (source,) = cluster["spec"]["externalClusters"]
+    assert source["plugin"]["parameters"]["serverName"] == "weather-postgres"
+    assert archive_of(cluster) == name_of(cluster) != "weather-postgres"
+    # Without the line it would meet the archive of the old one, and stop.
+    former = re.sub(r"\n *\| \.plugins\[0\]\.parameters\.serverName = .*", "", text())
+    assert archive_of(restored(former, tmp_path)) == "weather-postgres"
 
 
 @pytest.mark.integration

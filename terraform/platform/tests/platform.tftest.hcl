@@ -13,14 +13,7 @@ override_data {
 }
 
 run "installs_on_kind" {
-  command = apply
-
-  # Terraform 1.11 wants ephemeral variables said where a test applies.
-  variables {
-    openweather_api_key = "0123456789abcdef0123456789abcdef"
-    alert_urls          = "json://alerts.example.com"
-    databricks          = { host = "not-used.example.com", http_path = "/", token = "not-used" }
-  }
+  command = plan
 
   assert {
     condition     = kubernetes_namespace_v1.weather.metadata[0].labels["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -34,7 +27,7 @@ run "installs_on_kind" {
 
   assert {
     condition     = alltrue([for secret in values(kubernetes_secret_v1.weather) : secret.data_wo == null && secret.data_wo_revision == 1])
-    error_message = "The values of a Secret are in the state."
+    error_message = "The values of a Secret are in the plan."
   }
 
   assert {
@@ -201,6 +194,64 @@ run "takes_own_values_last" {
     condition     = helm_release.dagster.values[2] == file("../../helm-values/production.yaml")
     error_message = "Own values do not come last."
   }
+}
+
+run "writes_down_which_installation_the_state_is_of" {
+  command   = apply
+  state_key = "installed"
+
+  plan_options {
+    target = [terraform_data.installation]
+  }
+
+  # Terraform 1.11 wants ephemeral variables said where a test applies.
+  variables {
+    openweather_api_key = ""
+    alert_urls          = ""
+    databricks          = { host = "not-used.example.com", http_path = "/", token = "not-used" }
+  }
+
+  assert {
+    condition     = terraform_data.installation.output == "kind in the namespace weather of kind-weather"
+    error_message = "The state does not tell which installation it is of."
+  }
+}
+
+run "refuses_another_namespace_in_the_same_state" {
+  command   = plan
+  state_key = "installed"
+
+  variables {
+    namespace = "forecasts"
+  }
+
+  expect_failures = [terraform_data.installation]
+}
+
+run "refuses_another_environment_in_the_same_state" {
+  command   = plan
+  state_key = "installed"
+
+  variables {
+    environment    = "production"
+    image_registry = "ghcr.io/acme"
+  }
+
+  expect_failures = [terraform_data.installation]
+}
+
+run "refuses_another_cluster_in_the_same_state" {
+  command   = plan
+  state_key = "installed"
+
+  override_data {
+    target = data.terraform_remote_state.cluster
+    values = {
+      outputs = { kubeconfig_path = "kubeconfig", kube_context = "kind-drill", is_kind = true }
+    }
+  }
+
+  expect_failures = [terraform_data.installation]
 }
 
 run "refuses_an_existing_cluster_without_an_environment" {
