@@ -289,7 +289,10 @@ class Node:
         for mount in sorted(container.get("volumeMounts", []), key=lambda one: len(one["mountPath"])):
             volume, where = volumes[mount["name"]], mount["mountPath"].rstrip("/")
             if "configMap" in volume:
-                show(self.folder / "config" / volume["configMap"]["name"] / mount.get("subPath", ""), where)
+                folder = self.folder / "config" / volume["configMap"]["name"]
+                if volume["configMap"].get("optional"):
+                    folder.mkdir(exist_ok=True)
+                show(folder / mount.get("subPath", ""), where)
             else:
                 size = int(quantity(volume["emptyDir"]["sizeLimit"]))
                 lines.append(f"mkdir -p {root}{where}")
