@@ -29,6 +29,7 @@ PAGES = sorted(
 )
 READERS_OWN = {
     "terraform/platform/mine.yaml",
+    "terraform/platform/places.yaml",
     "terraform/platform/mine.auto.tfvars",
     "terraform/cluster/mine.auto.tfvars",
 }
