@@ -661,14 +661,20 @@ OWN_PLACES = "locations: [{id: apia, name: Apia, latitude: -13.83, longitude: -1
 
 def cluster_objects(plan: dict[str, Any]) -> list[Object]:
     """What a plan makes of both releases: the plain objects, and what the chart makes of the values."""
-    after = {one["address"]: one["change"]["after"] for one in plan["resource_changes"]}
-    objects = rendered_objects(after["helm_release.objects"]["values"])
-    return [*objects, *rendered(with_defaults(chart_values(after["helm_release.dagster"])))]
+    objects = rendered_objects(release_in(plan, "objects")["values"])
+    return [*objects, *rendered(with_defaults(chart_values(plan)))]
 
 
-def chart_values(release: dict[str, Any]) -> Values:
+def release_in(plan: dict[str, Any], name: str) -> dict[str, Any]:
+    """A release as a plan makes it."""
+    (after,) = (e["change"]["after"] for e in plan["resource_changes"] if e["address"] == f"helm_release.{name}")
+    return dict(after)
+
+
+def chart_values(plan: dict[str, Any]) -> Values:
     """As Helm hands them to the chart: one file over the other, then what is set by its path."""
     values: Values = {}
+    release = release_in(plan, "dagster")
     for text in release["values"]:
         values = merge(values, yaml.safe_load(text))
     for one in release["set"]:
@@ -689,7 +695,8 @@ def choices(folder: Path, **others: str) -> dict[str, str]:
     """Variables with a setting and places of one's own."""
     file = folder / "mine.yaml"
     file.write_text(OWN_PLACES, encoding="utf-8")
-    return {"settings": '{"OPENWEATHER_PLAN": "one_call_3"}', "places": str(file), "ingestor": "true", **others}
+    settings = '{"OPENWEATHER_PLAN": "one_call_3"}'
+    return {"settings": settings, "places": str(file), "ingestor": "true", "image_pull_secret": "ghcr", **others}
 
 
 @pytest.mark.integration
@@ -713,7 +720,9 @@ def test_what_is_chosen_reaches_every_pod_with_the_warehouse(
     missing: set[str],
 ) -> None:
     root = planted(tmp_path, name, before, after)
-    objects = cluster_objects(planned(terraform, root=root, **given(applied), **choices(tmp_path)))
+    plan = planned(terraform, root=root, **given(applied), **choices(tmp_path))
+    assert guards.schema_findings(chart_values(plan)) + guards.typo_findings(chart_values(plan)) == []
+    objects = cluster_objects(plan)
     assert guards.choice_findings(objects) == []
     assert guards.reference_findings(objects) == []
     told = told_to_pods(objects)
@@ -807,7 +816,7 @@ def test_every_pod_pulls_with_the_secret(
     after: str,
     without: set[str],
 ) -> None:
-    asked = {"environment": environment, "image_registry": "ghcr.io/acme", "image_pull_secret": "ghcr"}
+    asked = {"environment": environment, "image_registry": "ghcr.io/acme"}
     chosen = {**given(applied), **choices(tmp_path), **asked}
     plan = planned(terraform, root=planted(tmp_path, name, before, after), **chosen)
     objects = cluster_objects(plan)
@@ -839,8 +848,7 @@ def pod_kind(pod: str, template: Object) -> str:
 
 def differing(plan: dict[str, Any], kustomized: list[Object]) -> set[str]:
     """Objects that Terraform would make otherwise than the kustomizations, or only one of both."""
-    (release,) = (one for one in plan["resource_changes"] if one["address"] == "helm_release.objects")
-    made = by_name(each for each in rendered_objects(release["change"]["after"]["values"]) if not _is_hook(each))
+    made = by_name(each for each in rendered_objects(release_in(plan, "objects")["values"]) if not _is_hook(each))
     wanted = by_name(each for each in kustomized if each["kind"] != "Namespace")
     return {thing for thing in {*made, *wanted} if made.get(thing) != wanted.get(thing)}
 
