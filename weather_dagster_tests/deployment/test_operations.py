@@ -1,9 +1,11 @@
 """docs/operations.md names what there is, and all of what a person may meet."""
 
+import json
 import re
 import shlex
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,17 @@ from weather_dagster.checks.definitions import SILVER_CHECKS
 from weather_dagster.checks.freshness import FRESHNESS
 from weather_dagster.cli import app
 from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres
-from weather_dagster_tests.deployment.rendering import PROJECT, VALUES, manifests, name_of, pods, stack
+from weather_dagster_tests.deployment.guards import quota_findings, schema_findings, typo_findings
+from weather_dagster_tests.deployment.rendering import (
+    PROJECT,
+    VALUES,
+    manifests,
+    merge,
+    name_of,
+    own_values,
+    pods,
+    stack,
+)
 from weather_dagster_tests.deployment.test_helm_values import USAGE_ERRORS, parse
 from weather_dagster_tests.deployment.test_terraform import Findings, read
 
@@ -74,8 +86,8 @@ def unknown(document: str) -> Findings:
     named = set(re.findall(r"(?<![/\w])((?:deployment|statefulset|cronjob|service|cluster)/[\w-]+)", document))
     told = re.findall(r"(?:get|patch|describe) (cluster|cronjob|resourcequota) ([\w-]+)", document)
     named |= {f"{kind}/{name}" for kind, name in told}
-    # The server that a restore makes, and the Service that CloudNativePG makes.
-    findings = sorted(named - objects - {"cluster/weather-postgres-restored", "service/weather-postgres-rw"})
+    # The Service is one that CloudNativePG makes.
+    findings = sorted(named - objects - {"service/weather-postgres-rw"})
     group = typer.main.get_command(app)
     commands = getattr(group, "commands", {})
     for command, below in re.findall(r"on_cluster weather ([a-z]+)(?: ([a-z]+))?", document):
@@ -127,6 +139,48 @@ def is_command(line: str) -> bool:
     except USAGE_ERRORS:
         return False
     return True
+
+
+def once_only(document: str) -> Findings:
+    """Commands that go wrong when they are given again, or beside what is there."""
+    return [
+        *re.findall(r"kubectl create job [\w-]+(?=\s)", document),
+        *re.findall(r"metadata: \{name: \"[\w-]+\"\}", document),
+        *re.findall(r"terraform -chdir=terraform/cluster apply -var name=\w+", document),
+    ]
+
+
+def test_what_is_made_has_a_name_of_its_own_each_time() -> None:
+    assert once_only(text()) == []
+    assert once_only("kubectl create job before --from=cronjob/weather-backup") == ["kubectl create job before"]
+    assert once_only("jq '{metadata: {name: \"restored\"}}'") == ['metadata: {name: "restored"}']
+    drill = text().replace(" -state=drill.tfstate", "")
+    assert once_only(drill) == ["terraform -chdir=terraform/cluster apply -var name=drill"]
+
+
+def scale_out_findings(document: str) -> Findings:
+    """What is wrong with the own values that the document shows: as values of the chart, and for the namespace."""
+    (told,) = re.findall(r"mine\.yaml <<'YAML'\n(.*?)\nYAML\n", document, re.DOTALL)
+    own = yaml.safe_load(told)
+    values = merge(own_values("production"), own)
+    runs = values["concurrency"]["runs"]["maxConcurrentRuns"]
+    return [*schema_findings(values), *typo_findings(values), *quota_findings(stack("production", own), runs)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("", "", None),
+        ("maxConcurrentRuns: 16", "maxConcurrentRuns: 32", "limits.cpu: "),
+        ("replicaCount: 3", "replicaCount: 30", "pods: "),
+        ("replicaCount: 3", "replicas: 3", "'replicas' was unexpected"),
+        ("dagsterWebserver:", "dagsterWebServer:", "dagsterWebServer: no such key"),
+    ],
+)
+def test_the_namespace_has_room_for_what_is_scaled_out(before: str, after: str, finding: str | None) -> None:
+    assert before in text()
+    found = scale_out_findings(text().replace(before, after) if before else text())
+    assert (found == []) if finding is None else any(finding in line for line in found), found
 
 
 def test_every_alert_and_every_secret_has_its_place() -> None:
@@ -252,3 +306,49 @@ def test_the_rotation_gives_every_role_its_new_password_and_takes_the_old_one(
 def signs_in(url: str) -> bool:
     line = [BINARIES / "psql", "--command", "select 1", url]
     return subprocess.run(line, capture_output=True, check=False).returncode == 0
+
+
+BY_HAND = """
+kubectl() { case $1 in get) cat cluster.json;; apply) cat > restored.json;; esac; }
+terraform() { :; }
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq on the PATH")
+def test_a_restore_in_production_leads_everything_to_the_new_server(tmp_path: Path) -> None:
+    old = re.compile(r"weather-postgres-(?:r[wo]|ca)\b")
+    _, _, steps = text().partition("**In production** the archive")
+    first, second = (textwrap.dedent(block) for block in re.findall(r"```sh\n(.*?)```", steps, re.DOTALL)[:2])
+    (cluster,) = (thing for thing in manifests("production") if thing["kind"] == "Cluster")
+
+    def restored(said: str) -> Findings:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(VALUES, folder / VALUES.name)
+        (folder / "cluster.json").write_text(json.dumps(cluster), encoding="utf-8")
+        done = subprocess.run(["sh", "-ec", BY_HAND + said], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        made = json.loads((folder / "restored.json").read_text(encoding="utf-8"))
+        (source,) = made["spec"]["externalClusters"]
+        assert source["plugin"]["parameters"]["serverName"] == name_of(cluster)
+        assert made["spec"]["bootstrap"].keys() == {"recovery"}
+        assert made["spec"]["instances"] == cluster["spec"]["instances"]
+        assert re.fullmatch(r"weather-postgres-\d{8}", name_of(made))
+        values = (folder / VALUES.name / "production.yaml").read_text(encoding="utf-8")
+        assert f"postgresqlHost: {name_of(made)}-rw" in values
+        files = folder.rglob("*.yaml")
+        return sorted({found for path in files for found in old.findall(path.read_text(encoding="utf-8"))})
+
+    assert restored(first + second) == []
+    assert restored(first + second.replace("|ca)", ")")) == ["weather-postgres-ca"]
+
+
+@pytest.mark.parametrize("asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/etc/postgres-ca/ca.crt"])
+@pytest.mark.skipif(not shutil.which("sed"), reason="there is no sed on the PATH")
+def test_a_url_of_a_secret_is_led_through_the_port_forward(asked: str) -> None:
+    (expression,) = re.findall(r'^url\(\) .* \| sed "(.*)"; \}$', text(), re.MULTILINE)
+    url = f"postgresql://postgres:secret@weather-postgres-rw:5432/weather?{asked}"
+    line = ["sed", expression.replace("$2", "5433")]
+    led = subprocess.run(line, input=url, capture_output=True, text=True, check=True).stdout.strip()
+    # The name in the server's certificate is not that of the port-forward.
+    assert led == "postgresql://postgres:secret@127.0.0.1:5433/weather"
