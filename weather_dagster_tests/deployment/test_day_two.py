@@ -132,13 +132,10 @@ def test_a_secret_that_the_vault_lacks_is_told_and_nothing_is_restarted(tmp_path
     assert "weather-oauth" not in (tmp_path / "said").read_text(encoding="utf-8")
 
 
-FILES = ("production.yaml", "manifests/production/postgres.yaml", "manifests/production/secrets.yaml")
-
-
 def restore(folder: Path, old: str, new: str, **changes: str) -> list[str]:
     """Do both steps of a restore to files of production; what was said to cluster, Helm and Terraform."""
     times = {name.replace("-", "_"): "then\nnow\n" for name in declared_secrets()}
-    steps = block("on_cluster() {") + block("OLD=weather-postgres ") + block("$OLD-r")
+    steps = block("on_cluster() {") + block("OLD=weather-postgres ") + block("$OLD-(r")
     told = steps.replace("OLD=weather-postgres ", f"OLD={old} ").replace("weather-postgres-$(date -u +%Y%m%d)", new)
     for before, after in changes.items():
         told = told.replace(before, after)
@@ -188,8 +185,8 @@ def test_a_restore_in_production_leads_everything_to_the_second_server(tmp_path:
     values = shutil.copytree(VALUES, tmp_path / "helm-values")
     said = restore(tmp_path, "weather-postgres", "weather-postgres-20261128")
     assert findings(values, "weather-postgres-20261128") == []
-    for name in FILES:
-        assert "weather-postgres-rw" not in (values / name).read_text(encoding="utf-8")
+    for path in values.rglob("*.yaml"):
+        assert not re.search("weather-postgres-(r[wo]|ca)", path.read_text(encoding="utf-8")), path
     before, after = cluster(VALUES), cluster(values)
     (begins,) = after["bootstrap"].items()
     assert begins[0] == "recovery"
@@ -228,7 +225,7 @@ def test_what_was_restored_can_be_restored_again(tmp_path: Path) -> None:
     ("before", "after", "finding"),
     [
         ("cluster: {name: $NEW}", "cluster: {name: $OLD}", "a server weather-postgres"),
-        ("$OLD-r", "$OLD-x", "postgresqlHost: no Service weather-postgres-rw"),
+        ("$OLD-(r[wo]", "$OLD-(x", "postgresqlHost: no Service weather-postgres-rw"),
         ("{name: weather-warehouse-owner}", "{name: weather-owner}", "Secret weather-owner is not in secrets.yaml"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -584,7 +585,8 @@ def test_every_file_is_applied_by_a_kustomization(tmp_path: Path) -> None:
 
 def documented_findings(page: str) -> Findings:
     """What the guards say of the objects that the page on deployment shows, beside those of production."""
-    shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    blocks = re.findall(r"```yaml\n(.*?)^ *```", page, re.DOTALL | re.MULTILINE)
+    shown = [yaml.safe_load(textwrap.dedent(block).removeprefix("---")) for block in blocks]
     objects = [*stack("production"), *shown]
     return [*kubernetes_findings(shown), *namespace_findings(objects), *network_findings(objects)]
 
