@@ -144,3 +144,44 @@ variable "values_files" {
     error_message = "Not there: ${join(", ", [for name in var.values_files : name if !fileexists(name)])}; paths are relative to terraform/platform."
   }
 }
+
+variable "settings" {
+  type        = map(string)
+  description = "Settings of .env.example for code server, runs, ingestor and migration, such as { OPENWEATHER_PLAN = \"one_call_3\" }. A change begins a new code server."
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(setsubtract(keys(var.settings), local.known_settings)) == 0
+    error_message = "settings has ${join(", ", setsubtract(keys(var.settings), local.known_settings))}; known: ${join(", ", local.known_settings)}. Keys and URLs of alerts are Secrets, the places are `places`, Databricks is `warehouse`."
+  }
+}
+
+variable "places" {
+  type        = string
+  description = "Your own places: a file in the format of weather_dagster/locations.yaml. Default: those of that file."
+  default     = null
+
+  validation {
+    condition     = var.places == null || try(length(yamldecode(file(var.places)).locations) > 0, false)
+    error_message = "places is \"${coalesce(var.places, "null")}\", which is no YAML file with a list under `locations:`; the path is relative to terraform/platform."
+  }
+}
+
+variable "ingestor" {
+  type        = bool
+  description = "Whether a CronJob lands the running hour without Dagster. Switch Dagster's schedule hourly_weather off then, or each hour is paid for twice."
+  default     = false
+  nullable    = false
+}
+
+variable "image_pull_secret" {
+  type        = string
+  description = "A Secret of type kubernetes.io/dockerconfigjson in the namespace, with which all pods pull their images. Default: the nodes may pull them."
+  default     = null
+
+  validation {
+    condition     = can(regex("^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", coalesce(var.image_pull_secret, "ghcr")))
+    error_message = "image_pull_secret is \"${coalesce(var.image_pull_secret, "null")}\"; give the name of a Secret, not what is in it."
+  }
+}

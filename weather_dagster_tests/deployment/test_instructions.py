@@ -14,23 +14,20 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from weather_dagster.hours import floor_hour, format_hour, utc_now
-from weather_dagster.settings import Settings
 from weather_dagster_tests.conftest import BIN, Weather, without_settings
 from weather_dagster_tests.deployment.conftest import BINARIES, platform_postgres
 from weather_dagster_tests.deployment.guards import (
+    PLACES_FOLDER,
     declared_secrets,
     kubernetes_findings,
     kustomization_findings,
     network_findings,
-    schema_findings,
 )
 from weather_dagster_tests.deployment.rendering import (
     PROJECT,
     VALUES,
     documents,
-    merge,
     name_of,
-    own_values,
     pods,
     stack,
 )
@@ -165,16 +162,18 @@ def test_a_managed_postgres_takes_the_place_of_ours_in_the_files_of_production(t
     assert {"Deployment weather-dagster-daemon", "Deployment weather-dagster-webserver"} <= set(who)
 
 
-def test_own_settings_keep_those_that_the_values_have() -> None:
-    mine = yaml.safe_load(re.findall(r"mine.yaml <<'YAML'\n(.*?)YAML\n", TERRAFORM, re.DOTALL)[0])
-    merged = merge(own_values("kind"), mine)
-    assert schema_findings(merged) == []
-    (before,), (after,) = own_values("kind")["extraManifests"], merged["extraManifests"]
-    assert before["metadata"] == after["metadata"]
-    assert before["data"].items() <= after["data"].items()
-    added = after["data"].keys() - before["data"].keys()
-    assert added
-    assert added <= {name.upper() for name in Settings.model_fields}
+def test_own_places_are_where_the_page_says_and_pods_look() -> None:
+    told = block(DEPLOYMENT, "configmap weather-places")
+    (key,) = re.findall(r"--from-file=([\w.]+)=", told)
+    assert f"`WEATHER_LOCATIONS: {PLACES_FOLDER}/{key}`" in DEPLOYMENT
+    (name,) = re.findall(r"create configmap (\S+)", told)
+    objects = stack("kind")
+    assert f"name: {name}" in yaml.safe_dump(objects)
+    changed = block(DEPLOYMENT, "base/settings.yaml")
+    (path,) = re.findall(r"apply --filename (\S+)", changed)
+    assert [name_of(thing) for thing in documents(PROJECT / path)] == ["weather-settings"]
+    (kind, restarted) = re.findall(r"rollout restart (\w+)/(\S+)", changed)[0]
+    assert (kind, restarted) in {(thing["kind"].lower(), name_of(thing)) for thing in objects}
 
 
 def test_an_upgrade_and_the_way_back_leave_what_is_committed_and_what_is_chosen(tmp_path: Path) -> None:

@@ -39,7 +39,10 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "terraform/*.md", "benchmarks/*.md")
     for page in PROJECT.glob(pattern)
 )
-READERS_OWN = {"terraform/platform/mine.yaml", *(f"terraform/{module}/settings.auto.tfvars" for module in MODULES)}
+READERS_OWN = {
+    *(f"terraform/platform/{name}.yaml" for name in ("mine", "places")),
+    *(f"terraform/{module}/settings.auto.tfvars" for module in MODULES),
+}
 """Files that who follows the pages writes."""
 ALERTS = {
     *CHECKS,

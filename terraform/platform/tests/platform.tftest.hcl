@@ -129,8 +129,67 @@ run "installs_databricks_on_kind" {
   }
 
   assert {
-    condition     = yamldecode(helm_release.dagster.values[2]).extraManifests[0].data.WEATHER_ENV == "databricks"
+    condition     = helm_release.dagster.values[2] == file("../../helm-values/databricks.yaml")
     error_message = "The values of Databricks are not the last ones."
+  }
+
+  assert {
+    condition     = [for each in yamldecode(helm_release.objects.values[0]).objects : each.data.WEATHER_ENV if each.metadata.name == "weather-settings"] == ["databricks"]
+    error_message = "The pods would land in Postgres."
+  }
+}
+
+run "brings_choices_to_the_pods" {
+  command = plan
+
+  variables {
+    settings = { OPENWEATHER_PLAN = "one_call_3", WEATHER_ALERT_WINDOW_MINUTES = 60 }
+    places   = "tests/places.yaml"
+  }
+
+  assert {
+    condition = [for each in yamldecode(helm_release.objects.values[0]).objects : each.data if each.metadata.name == "weather-settings"] == [{
+      DAGSTER_EVENT_BATCH_SIZE     = "500"
+      OPENWEATHER_PLAN             = "one_call_3"
+      WEATHER_ALERT_WINDOW_MINUTES = "60"
+      WEATHER_ENV                  = "cluster"
+      WEATHER_LOCATIONS            = "/places/places.yaml"
+      WEATHER_LOG_FORMAT           = "json"
+    }]
+    error_message = "The settings are not those of base/settings.yaml with the chosen ones."
+  }
+
+  assert {
+    condition     = [for each in yamldecode(helm_release.objects.values[0]).objects : each.data["places.yaml"] if each.metadata.name == "weather-places"] == [file("tests/places.yaml")]
+    error_message = "The places are not those of the file."
+  }
+}
+
+run "lets_the_ingestor_in_with_registry_and_pull_secret" {
+  command = plan
+
+  variables {
+    environment       = "production"
+    image_registry    = "ghcr.io/acme"
+    image_pull_secret = "ghcr"
+    ingestor          = true
+  }
+
+  override_data {
+    target = data.terraform_remote_state.cluster
+    values = {
+      outputs = { kubeconfig_path = "kubeconfig", kube_context = "prod", is_kind = false }
+    }
+  }
+
+  assert {
+    condition     = [for each in yamldecode(helm_release.objects.values[0]).objects : each.spec.jobTemplate.spec.template.spec.containers[0].image if each.metadata.name == "weather-ingestor"] == ["ghcr.io/acme/weather-ingestor:0.1.0"]
+    error_message = "The ingestor is missing, or is not pulled from the registry."
+  }
+
+  assert {
+    condition     = [for each in yamldecode(helm_release.objects.values[0]).objects : each.spec.jobTemplate.spec.template.spec.imagePullSecrets if each.metadata.name == "weather-ingestor"] == [[{ name = "ghcr" }]]
+    error_message = "The ingestor is pulled without the Secret."
   }
 }
 
@@ -252,6 +311,36 @@ run "refuses_another_cluster_in_the_same_state" {
   }
 
   expect_failures = [terraform_data.installation]
+}
+
+run "refuses_a_setting_that_is_none_or_secret" {
+  command = plan
+
+  variables {
+    settings = { OPENWEATHER_PLN = "one_call_3", OPENWEATHER_API_KEY = "0123456789abcdef0123456789abcdef" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "refuses_places_that_are_none" {
+  command = plan
+
+  variables {
+    places = "../../weather_dagster/settings.py"
+  }
+
+  expect_failures = [var.places]
+}
+
+run "refuses_a_credential_for_the_name_of_a_pull_secret" {
+  command = plan
+
+  variables {
+    image_pull_secret = "{\"auths\": {}}"
+  }
+
+  expect_failures = [var.image_pull_secret]
 }
 
 run "refuses_an_existing_cluster_without_an_environment" {
