@@ -561,14 +561,14 @@ def test_in_production_what_the_readme_lets_one_say_once_is_all_that_is_said(
 ) -> None:
     root = planted(tmp_path, "platform/main.tf", "", "")
     told = (TERRAFORM / "README.md").read_text(encoding="utf-8")
-    (context,) = re.findall(r"echo '(.*)' > terraform/cluster/mine.auto.tfvars", told)
+    (context,) = re.findall(r"echo '(.*)' > terraform/cluster/settings.auto.tfvars", told)
     said = re.findall(
-        r"^( *)cat >> terraform/platform/mine.auto.tfvars <<'VARS'\n(.*?)^\1VARS\n", told, re.DOTALL | re.MULTILINE
+        r"^( *)cat >>? terraform/platform/settings.auto.tfvars <<'VARS'\n(.*?)^\1VARS\n", told, re.DOTALL | re.MULTILINE
     )
     assert len(said) == 2
     (source, target) = re.findall(r"^cp (\S+) terraform/(\S+) ", told, re.MULTILINE)[0]
-    (root / "cluster" / "mine.auto.tfvars").write_text(context, encoding="utf-8")
-    (root / "platform" / "mine.auto.tfvars").write_text("".join(lines for _, lines in said), encoding="utf-8")
+    (root / "cluster" / "settings.auto.tfvars").write_text(context, encoding="utf-8")
+    (root / "platform" / "settings.auto.tfvars").write_text("".join(lines for _, lines in said), encoding="utf-8")
     shutil.copy(PROJECT / source, root / target)
     for module in MODULES:
         done = terraform(module, "apply", "-auto-approve", root=root)
