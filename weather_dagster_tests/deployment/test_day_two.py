@@ -132,6 +132,7 @@ def test_a_secret_that_the_vault_lacks_is_told_and_nothing_is_restarted(tmp_path
     assert "weather-oauth" not in (tmp_path / "said").read_text(encoding="utf-8")
 
 
+KEPT = {"helm.sh/resource-policy": "keep"}
 FILES = ("production.yaml", "manifests/production/postgres.yaml", "manifests/production/secrets.yaml")
 
 
@@ -164,11 +165,15 @@ def of_production(values: Path) -> tuple[list[Object], str]:
 def findings(values: Path, server: str) -> Findings:
     """What is wrong with production when its Postgres is to be ``server``."""
     objects, host = of_production(values)
-    kinds = {"Cluster": "metadata", "ScheduledBackup": "spec"}
-    told = {thing["kind"]: thing[kinds[thing["kind"]]] for thing in objects if thing["kind"] in kinds}
-    names = [told["Cluster"]["name"], told["ScheduledBackup"]["cluster"]["name"]]
+    told = {thing["kind"]: thing for thing in objects}
+    names = {
+        "name": told["Cluster"]["metadata"]["name"],
+        "base backups": told["ScheduledBackup"]["spec"]["cluster"]["name"],
+        "folder in the archive": told["Cluster"]["spec"]["plugins"][0]["parameters"]["serverName"],
+    }
     return [
-        *(f"a server {name}" for name in names if name != server),
+        *(f"{what}: {name}" for what, name in names.items() if name != server),
+        *([] if told["Cluster"]["metadata"].get("annotations") == KEPT else ["Helm takes the old server away"]),
         *archive_findings(objects),
         *namespace_findings(objects),
         *network_findings(objects),
@@ -227,7 +232,9 @@ def test_what_was_restored_can_be_restored_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "finding"),
     [
-        ("cluster: {name: $NEW}", "cluster: {name: $OLD}", "a server weather-postgres"),
+        ("cluster: {name: $NEW}", "cluster: {name: $OLD}", "base backups: weather-postgres"),
+        ("serverName: $NEW", "serverName: $OLD", "folder in the archive: weather-postgres"),
+        ("'/^  bootstrap:/r", "'/^  annotations:/d' -e '/^  bootstrap:/r", "Helm takes the old server away"),
         ("$OLD-r", "$OLD-x", "postgresqlHost: no Service weather-postgres-rw"),
         ("{name: weather-warehouse-owner}", "{name: weather-owner}", "Secret weather-owner is not in secrets.yaml"),
     ],

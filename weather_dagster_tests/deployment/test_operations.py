@@ -18,11 +18,31 @@ from weather_dagster.checks.freshness import FRESHNESS
 from weather_dagster.cli import app
 from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres
 from weather_dagster_tests.deployment.guards import quota_findings, schema_findings, typo_findings
-from weather_dagster_tests.deployment.rendering import PROJECT, VALUES, manifests, merge, name_of, own_values, stack
+from weather_dagster_tests.deployment.rendering import (
+    PROJECT,
+    VALUES,
+    manifests,
+    merge,
+    name_of,
+    own_values,
+    pods,
+    stack,
+)
 from weather_dagster_tests.deployment.test_helm_values import USAGE_ERRORS, parse
 from weather_dagster_tests.deployment.test_terraform import Findings, read
 
 DOCUMENT = PROJECT / "docs" / "operations.md"
+PAGES = sorted(
+    page.relative_to(PROJECT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "terraform/*.md", "benchmarks/*.md")
+    for page in PROJECT.glob(pattern)
+)
+READERS_OWN = {
+    "terraform/platform/mine.yaml",
+    "terraform/platform/mine.auto.tfvars",
+    "terraform/cluster/mine.auto.tfvars",
+}
+"""Files that who follows the pages writes."""
 ALERTS = {
     *CHECKS,
     *SILVER_CHECKS,
@@ -61,6 +81,8 @@ def unknown(document: str) -> Findings:
         for thing in [*stack(name), *manifests("ingestor")]
     }
     named = set(re.findall(r"(?<![/\w])((?:deployment|statefulset|cronjob|service|cluster)/[\w-]+)", document))
+    told = re.findall(r"(?:get|patch|describe) (cluster|cronjob|resourcequota) ([\w-]+)", document)
+    named |= {f"{kind}/{name}" for kind, name in told}
     # The Service is one that CloudNativePG makes.
     findings = sorted(named - objects - {"service/weather-postgres-rw"})
     group = typer.main.get_command(app)
@@ -72,16 +94,38 @@ def unknown(document: str) -> Findings:
     variables = {*read("platform")["variable"], *read("cluster")["variable"]}
     used = re.findall(r"(?:-var '?|TF_VAR_)(\w+)", document) + re.findall(r"(\w+_revision)\b", document)
     findings += [f"variable {name}" for name in sorted(set(used) - variables)]
-    paths = set(re.findall(r"\b((?:helm-values|terraform|weather_dagster)/[\w./-]*\w)", document))
-    # The reader writes this one.
+    findings += unknown_ways(document)
+    paths = set(re.findall(r"(?<![/.\w-])((?:helm-values|terraform|weather_dagster)/[\w./-]*\w)", document))
+    return findings + [name for name in sorted(paths - READERS_OWN) if not (PROJECT / name).exists()]
+
+
+def unknown_ways(document: str) -> Findings:
+    """Labels that no pod or Job has, and ports that no Service has."""
+    objects = [thing for name in ("kind", "production") for thing in [*stack(name), *manifests("ingestor")]]
+    labels = [template["metadata"].get("labels", {}) for _, template in pods(objects)]
+    # Of the Jobs that Dagster's launcher makes.
+    labels.append({"app.kubernetes.io/component": "run_worker"})
+    asked = [part.split("=") for part in re.findall(r"--selector ([\w./-]+=[\w-]+)", document)]
+    for key, values in re.findall(r"--selector '([\w./-]+) in \(([^)]+)\)'", document):
+        asked += [[key, value.strip()] for value in values.split(",")]
+    findings = [f"label {key}={value}" for key, value in asked if all(one.get(key) != value for one in labels)]
+    ports = {
+        (name_of(thing), port["port"])
+        for thing in objects
+        if thing["kind"] == "Service"
+        for port in thing["spec"]["ports"]
+    }
+    forwards = re.findall(r"port-forward service/([\w-]+) (?:\d+:)?(\d+)", document)
     return findings + [
-        name for name in sorted(paths - {"terraform/platform/mine.yaml"}) if not (PROJECT / name).exists()
+        f"service {name} has no port {port}"
+        for name, port in forwards
+        if (name, int(port)) not in {*ports, ("weather-postgres-rw", 5432)}
     ]
 
 
 def command_lines(document: str) -> list[str]:
     """The `weather` command lines, with a value for each placeholder."""
-    lines = re.findall(r"(?:^ *|`|&& |on_cluster )(weather [a-z][^`\n|&;]*)", document, re.MULTILINE)
+    lines = re.findall(r'(?:^ *|`|&& |" |on_cluster )(weather [a-z][^`\n|&;]*)', document, re.MULTILINE)
     return [line.strip().replace("HOUR", "2026-01-01T00:00") for line in lines]
 
 
@@ -127,10 +171,36 @@ def test_what_is_named_exists() -> None:
     assert unknown(text()) == []
 
 
-def test_what_the_page_on_deployment_names_exists() -> None:
-    page = (PROJECT / "docs" / "deployment.md").read_text(encoding="utf-8")
-    assert unknown(page) == []
-    assert unknown(page.replace("manifests/databricks", "manifests/snowflake")) == ["helm-values/manifests/snowflake"]
+@pytest.mark.parametrize("page", ["docs/deployment.md", "terraform/README.md"])
+def test_what_the_pages_on_installing_name_exists(page: str) -> None:
+    told = (PROJECT / page).read_text(encoding="utf-8")
+    assert unknown(told) == []
+    assert "helm-values/manifests/snowflake" in unknown(told.replace("manifests/databricks", "manifests/snowflake"))
+
+
+def broken_links(page: str, told: str) -> Findings:
+    """Files and headings that a page links to and that there are not."""
+    findings = []
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", told):
+        name, _, anchor = link.partition("#")
+        target = (PROJECT / page).parent / name if name else PROJECT / page
+        text = told if not name else target.read_text(encoding="utf-8") if anchor and target.is_file() else ""
+        # As GitHub makes them.
+        headings = {
+            re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+            for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        }
+        if not target.exists() or (anchor and anchor not in headings):
+            findings.append(link)
+    return findings
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_between_the_pages_leads_somewhere(page: str) -> None:
+    told = (PROJECT / page).read_text(encoding="utf-8")
+    assert broken_links(page, told) == []
+    planted = f"{told}\n[gone](#no-such-heading) [gone](no-such-file.md)"
+    assert broken_links(page, planted) == ["#no-such-heading", "no-such-file.md"]
 
 
 @pytest.mark.parametrize(
@@ -158,8 +228,16 @@ def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> Non
         ),
         ("weather backup", "weather backup --now", "weather backup --now"),
         ("passwords_revision", "password_revision", "variable password_revision"),
-        ("-var warehouse", "-var store", "variable store"),
+        ("-var cluster_state", "-var state_of", "variable state_of"),
         ("jobs/restore.yaml", "jobs/bring-back.yaml", "helm-values/manifests/jobs/bring-back.yaml"),
+        ("cronjob weather-backup", "cronjob backup", "cronjob/backup"),
+        ("component=dagster-daemon", "component=daemon", "label component=daemon"),
+        ("user-deployments)", "code-server)", "label component=code-server"),
+        (
+            "service/weather-postgres 5432:5432",
+            "service/weather-postgres 5432:80",
+            "service weather-postgres has no port 80",
+        ),
     ],
 )
 def test_what_does_not_exist_is_found(before: str, after: str, finding: str) -> None:
