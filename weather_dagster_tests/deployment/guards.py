@@ -29,9 +29,10 @@ from weather_dagster_tests.deployment.rendering import (
 
 SUPPORTED_KUBERNETES = ("1.31", "1.34", "1.37")
 # Objects of operators, which Kubernetes' own schemas do not know.
-OPERATOR_KINDS = {"Cluster", "Database", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
+OPERATOR_KINDS = {"Cluster", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
 # Read by the templates of the chart, but not in its schema.
 UNLISTED_KEYS = {"nameOverride", "fullnameOverride", "rbacEnabled", "extraManifests", "pipelineRun"}
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 OWN_IMAGES = {"weather-code-location": "code-location", "weather-ingestor": "ingestor"}
 # The first without CVE-2026-40574 and what was found with it.
 OAUTH2_PROXY = (7, 15, 2)
@@ -102,6 +103,9 @@ def danger_findings(values: Values) -> Findings:
         "postgresqlScheme: SQLAlchemy would look for psycopg 3": merged["postgresql"]["postgresqlScheme"]
         != "postgresql+psycopg2",
         "run monitoring is off": not merged["dagsterDaemon"]["runMonitoring"]["enabled"],
+        "maxResumeRunAttempts: code server and runs would need a token": merged["dagsterDaemon"]["runMonitoring"][
+            "maxResumeRunAttempts"
+        ],
         "run retries are off": not merged["dagsterDaemon"]["runRetries"].get("maxRetries"),
         "retention is off": not merged["retention"]["enabled"],
         "no pools": not (merged["concurrency"]["enabled"] and merged["concurrency"]["pools"]["defaultLimit"]),
@@ -235,6 +239,21 @@ def _restricted(spec: Object, inside: list[Object]) -> Iterator[str]:
                 yield f"{container['name']}: {what}"
 
 
+def token_findings(objects: list[Object]) -> Findings:
+    """Containers with a token of the cluster's API that neither start nor watch runs.
+
+    Kubernetes mounts it where nothing says no, and nothing is mounted already.
+    """
+    return [
+        f"{pod}: {container['name']}: has a token"
+        for pod, template in pods(objects)
+        for container in containers(template)
+        if template["spec"].get("serviceAccountName") != PREFIX
+        and template["spec"].get("automountServiceAccountToken", True)
+        and ACCOUNT not in {mount["mountPath"] for mount in container.get("volumeMounts", [])}
+    ]
+
+
 def resource_findings(objects: list[Object]) -> Findings:
     """Requests and limits of CPU and memory in every container; a bound for every folder in memory or on the node."""
     findings = []
@@ -286,7 +305,8 @@ def secret_references(objects: list[Object]) -> Iterator[tuple[str, str, str | N
                     yield pod, reference["name"], None, reference.get("optional", False)
         for volume in template["spec"].get("volumes", []):
             if reference := volume.get("secret"):
-                yield pod, reference["secretName"], None, reference.get("optional", False)
+                for item in reference.get("items", [{"key": None}]):
+                    yield pod, reference["secretName"], item["key"], reference.get("optional", False)
     for thing in objects:
         who = f"{thing['kind']} {name_of(thing)}"
         if thing["kind"] == "Cluster":
@@ -318,7 +338,7 @@ def secret_findings(objects: list[Object], declared: Mapping[str, Any]) -> Findi
 
 WRITTEN_OUT = re.compile(r"://[\w.-]+:[^\s@{$\"]+@")
 """A URL with a password that is no template."""
-# Who reads the Secrets of owner and superuser; web servers and daemon read Dagster's alone.
+# Who reads the Secrets of owner and superuser; web servers and daemon read Dagster's alone, and what is no secret.
 READERS = {
     "weather-warehouse-owner": {
         "Job weather-migrate-",
@@ -334,6 +354,7 @@ READERS = {
     },
 }
 SERVERS = ("Deployment weather-dagster-webserver", "Deployment weather-dagster-daemon")
+READ_BY_SERVERS = {"dagster-postgresql", "weather-postgres-ca"}
 
 
 def written_secret_findings(objects: list[Object]) -> Findings:
@@ -358,7 +379,7 @@ def reader_findings(objects: list[Object]) -> Findings:
         {
             f"{who} reads {name}"
             for who, name, _, _ in secret_references(objects)
-            if who not in READERS.get(name, {who}) or (who.startswith(SERVERS) and name != "dagster-postgresql")
+            if who not in READERS.get(name, {who}) or (who.startswith(SERVERS) and name not in READ_BY_SERVERS)
         }
     )
 
@@ -408,11 +429,9 @@ def reference_findings(objects: list[Object]) -> Findings:
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
         claimed = _claim_templates(objects, pod)
         for container in containers(template):
-            wanted = [
-                source["configMapRef"]["name"] for source in container.get("envFrom", []) if "configMapRef" in source
-            ]
-            read = [entry.get("valueFrom", {}).get("configMapKeyRef", {}) for entry in container.get("env", [])]
-            wanted += [reference["name"] for reference in read if reference and not reference.get("optional", False)]
+            read = [source.get("configMapRef", {}) for source in container.get("envFrom", [])]
+            read += [entry.get("valueFrom", {}).get("configMapKeyRef", {}) for entry in container.get("env", [])]
+            wanted = [reference["name"] for reference in read if reference and not reference.get("optional", False)]
             findings += [f"{pod}: no ConfigMap {name}" for name in wanted if name not in names["ConfigMap"]]
             paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
             findings += [f"{pod}: {path} is mounted twice" for path in set(paths) if paths.count(path) > 1]
@@ -494,6 +513,31 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
     return findings
 
 
+def certificate_findings(objects: list[Object]) -> Findings:
+    """Ways to CloudNativePG's primary without a look at who answers, and containers without the file to look with."""
+    ways = re.findall(r'@([\w-]+-rw):\d+/\w+\?([^"]*)', json.dumps(objects))
+    for thing in objects:
+        if thing["kind"] == "ConfigMap" and "dagster.yaml" in thing["data"]:
+            postgres = yaml.safe_load(thing["data"]["dagster.yaml"])["run_storage"]["config"]["postgres_db"]
+            params = "&".join(f"{key}={value}" for key, value in postgres["params"].items())
+            ways += [(postgres["hostname"], params)] if postgres["hostname"].endswith("-rw") else []
+    findings = [f"{host}?{params}: does not verify" for host, params in ways if "sslmode=verify-full" not in params]
+    files = {name for _, params in ways for name in re.findall(r"sslrootcert=([^&]+)", params)}
+    for pod, template in pods(objects):
+        items = {
+            volume["name"]: volume.get("secret", {}).get("items", []) for volume in template["spec"].get("volumes", [])
+        }
+        for container in containers(template):
+            if {entry["name"] for entry in container.get("env", [])} & {"DAGSTER_PG_PASSWORD", "WEATHER_POSTGRES_URL"}:
+                there = {
+                    f"{mount['mountPath']}/{item['path']}"
+                    for mount in container.get("volumeMounts", [])
+                    for item in items[mount["name"]]
+                }
+                findings += [f"{pod}: {container['name']}: no {name}" for name in sorted(files - there)]
+    return findings
+
+
 def network_findings(objects: list[Object]) -> Findings:
     """Pods that lack the way they need, have one they do not need, or a label that no policy knows."""
     policies = [thing["spec"] for thing in objects if thing["kind"] == "NetworkPolicy"]
@@ -507,6 +551,15 @@ def network_findings(objects: list[Object]) -> Findings:
             is_bound = rule.get("ports") and all("port" in port for port in rule["ports"])
             findings += [] if is_bound else [f"a rule without a port: {rule}"]
     known = {key for policy in policies for key in policy["podSelector"].get("matchLabels", {})}
+    chosen = [template["metadata"].get("labels", {}) for _, template in pods(objects)]
+    chosen += [thing["spec"]["inheritedMetadata"]["labels"] for thing in objects if thing["kind"] == "Cluster"]
+    # A pod that cert-manager makes.
+    chosen.append({"acme.cert-manager.io/http01-solver": "true"})
+    findings += [
+        f"a policy selects no pod: {wanted}"
+        for wanted in (policy["podSelector"].get("matchLabels", {}) for policy in policies)
+        if not any(wanted.items() <= labels.items() for labels in chosen)
+    ]
     for pod, template in pods(objects):
         labels = template["metadata"].get("labels", {})
         findings += [

@@ -138,6 +138,27 @@ def is_command(line: str) -> bool:
     return True
 
 
+def once_only(document: str) -> Findings:
+    """Commands that go wrong when they are given again, or beside what is there."""
+    return [
+        *(
+            f"kubectl create job {name}"
+            for name in re.findall(r"kubectl create job ([\w-]+)(?=\s)", document)
+            if f"kubectl delete job {name}\n" not in document
+        ),
+        *re.findall(r"metadata: \{name: \"[\w-]+\"\}", document),
+        *re.findall(r"terraform -chdir=terraform/cluster apply -var name=\w+", document),
+    ]
+
+
+def test_what_is_made_has_a_name_of_its_own_each_time() -> None:
+    assert once_only(text()) == []
+    assert once_only("kubectl create job before --from=cronjob/weather-backup") == ["kubectl create job before"]
+    assert once_only("jq '{metadata: {name: \"restored\"}}'") == ['metadata: {name: "restored"}']
+    drill = text().replace(" -state=drill.tfstate", "")
+    assert once_only(drill) == ["terraform -chdir=terraform/cluster apply -var name=drill"]
+
+
 def scale_out_findings(document: str) -> Findings:
     """What is wrong with the own values that the document shows: as values of the chart, and for the namespace."""
     (told,) = re.findall(r"mine\.yaml <<'YAML'\n(.*?)\nYAML\n", document, re.DOTALL)
@@ -286,3 +307,14 @@ def test_the_rotation_gives_every_role_its_new_password_and_takes_the_old_one(
 def signs_in(url: str) -> bool:
     line = [BINARIES / "psql", "--command", "select 1", url]
     return subprocess.run(line, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/etc/postgres-ca/ca.crt"])
+@pytest.mark.skipif(not shutil.which("sed"), reason="there is no sed on the PATH")
+def test_a_url_of_a_secret_is_led_through_the_port_forward(asked: str) -> None:
+    (expression,) = re.findall(r'^url\(\) .* \| sed "(.*)"; \}$', text(), re.MULTILINE)
+    url = f"postgresql://postgres:secret@weather-postgres-rw:5432/weather?{asked}"
+    line = ["sed", expression.replace("$2", "5433")]
+    led = subprocess.run(line, input=url, capture_output=True, text=True, check=True).stdout.strip()
+    # The name in the server's certificate is not that of the port-forward.
+    assert led == "postgresql://postgres:secret@127.0.0.1:5433/weather"

@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -10,9 +12,24 @@ import pytest
 
 from weather_dagster.hours import floor_hour, format_hour, utc_now
 from weather_dagster_tests.conftest import Weather
-from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres, platform_postgres, script
+from weather_dagster_tests.deployment.conftest import (
+    BINARIES,
+    PASSWORDS,
+    Postgres,
+    bare_postgres,
+    platform_postgres,
+    script,
+)
 from weather_dagster_tests.deployment.guards import images
-from weather_dagster_tests.deployment.rendering import MANIFESTS, PROJECT, containers, documents, stack
+from weather_dagster_tests.deployment.rendering import (
+    MANIFESTS,
+    PROJECT,
+    Object,
+    containers,
+    documents,
+    manifests,
+    stack,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -23,12 +40,79 @@ def test_the_server_of_the_tests_is_of_the_version_on_the_cluster(postgres: Post
     assert told.split(".")[0] == tag.split(".")[0]
 
 
+ROLES = PASSWORDS.keys() - {"postgres"}
+OWN = {(user, "dagster" if user == "dagster" else "weather") for user in ROLES}
+
+
+def opened(postgres: Postgres) -> set[tuple[str, str]]:
+    """Which role may connect to which database."""
+    databases = ("weather", "dagster", "postgres", "template1")
+    return {
+        (user, database)
+        for user in ROLES
+        for database in databases
+        if postgres.sql(user, database, "select 1").returncode == 0
+    }
+
+
 def test_each_role_opens_its_own_database_and_no_other(postgres: Postgres) -> None:
-    for user in PASSWORDS.keys() - {"postgres"}:
-        for database in ("weather", "dagster", "postgres"):
-            is_own = database == ("dagster" if user == "dagster" else "weather")
-            answer = postgres.sql(user, database, "select 1")
-            assert (answer.returncode == 0) == is_own, (user, database, answer.stderr)
+    assert opened(postgres) == OWN
+
+
+def test_a_database_that_is_open_to_all_is_found(postgres: Postgres) -> None:
+    assert postgres.sql("postgres", "postgres", "grant connect on database dagster to public").returncode == 0
+    try:
+        assert opened(postgres) == OWN | {(user, "dagster") for user in ROLES}
+    finally:
+        assert postgres.sql("postgres", "postgres", "revoke connect on database dagster from public").returncode == 0
+
+
+def cluster_of_production() -> Object:
+    """What CloudNativePG is told of the server."""
+    (cluster,) = (thing for thing in manifests("production") if thing["kind"] == "Cluster")
+    spec: Object = cluster["spec"]
+    return spec
+
+
+@contextmanager
+def production_postgres(spec: Object) -> Iterator[Postgres]:
+    """A server with what CloudNativePG makes in it at first, in its order, by the statements of ``spec``."""
+    told = spec["bootstrap"]["initdb"]
+    with bare_postgres() as postgres:
+
+        def say(database: str, statement: str) -> None:
+            said = postgres.sql("postgres", database, statement)
+            assert said.returncode == 0, said.stderr
+
+        say("postgres", f"create role {told['owner']} login")
+        for statement in told["postInitSQL"]:
+            say("postgres", statement)
+        say("postgres", f"create database {told['database']} owner {told['owner']}")
+        for statement in told["postInitApplicationSQL"]:
+            say(told["database"], statement)
+        known = postgres.sql("postgres", "postgres", "select rolname from pg_roles").stdout.split()
+        for role in spec["managed"]["roles"]:
+            if role["name"] not in known:
+                say("postgres", f"create role {role['name']}")
+        for role in spec["managed"]["roles"]:
+            say("postgres", f"alter role {role['name']} login password '{PASSWORDS[role['name']]}'")
+            for group in role.get("inRoles", []):
+                say("postgres", f"grant {group} to {role['name']}")
+        yield postgres
+
+
+def test_in_production_too_each_role_opens_its_own_database(weather: Weather, tmp_path: Path) -> None:
+    with production_postgres(cluster_of_production()) as postgres:
+        migrate(postgres, weather, tmp_path)
+        # CloudNativePG's own database stays open: its replicas come back through it.
+        assert opened(postgres) == OWN | {(user, "postgres") for user in ROLES}
+        # What Dagster does first.
+        assert postgres.sql("dagster", "dagster", "create table runs (id int)").returncode == 0
+    spec = cluster_of_production()
+    statements = spec["bootstrap"]["initdb"]["postInitSQL"]
+    spec["bootstrap"]["initdb"]["postInitSQL"] = [one for one in statements if "REVOKE" not in one]
+    with production_postgres(spec) as postgres:
+        assert ("weather_reader", "dagster") in opened(postgres)
 
 
 def test_a_wrong_password_is_refused(postgres: Postgres) -> None:
@@ -197,26 +281,31 @@ def test_a_backup_that_fails_leaves_the_old_ones_and_no_new_one(postgres: Postgr
     assert [path.name for path in backups.glob("*.dump")] == [old.name]
 
 
-def test_the_migration_job_makes_the_schema_and_gives_the_roles_their_rights(
-    postgres: Postgres, weather: Weather, tmp_path: Path
-) -> None:
+def migrate(postgres: Postgres, weather: Weather, home: Path) -> None:
+    """What the migration Job does, container after container."""
     (job,) = documents(MANIFESTS / "jobs" / "migrate.yaml")
     secrets = {
         ("weather-warehouse-owner", "url"): postgres.url("weather_owner"),
         ("weather-postgres", "url"): postgres.url("postgres"),
     }
+    for container in containers(job["spec"]["template"]):
+        environment = {"WEATHER_HOME": str(home)}
+        for entry in container["env"]:
+            reference = entry.get("valueFrom", {}).get("secretKeyRef", {})
+            value = entry.get("value") or secrets[reference["name"], reference["key"]]
+            environment.setdefault(entry["name"], value)
+        program, *arguments = container["command"]
+        assert program == "weather"
+        done = weather(*arguments, **environment)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_migration_job_makes_the_schema_and_gives_the_roles_their_rights(
+    postgres: Postgres, weather: Weather, tmp_path: Path
+) -> None:
     # As each upgrade does it.
     for _ in range(2):
-        for container in containers(job["spec"]["template"]):
-            environment = {"WEATHER_HOME": str(tmp_path)}
-            for entry in container["env"]:
-                reference = entry.get("valueFrom", {}).get("secretKeyRef", {})
-                value = entry.get("value") or secrets[reference["name"], reference["key"]]
-                environment.setdefault(entry["name"], value)
-            program, *arguments = container["command"]
-            assert program == "weather"
-            done = weather(*arguments, **environment)
-            assert done.returncode == 0, done.stderr
+        migrate(postgres, weather, tmp_path)
     hour = format_hour(floor_hour(utc_now()))
     landed = weather(
         *("ingest", "--from", hour, "--to", hour, "--place", "quito"),
@@ -227,12 +316,14 @@ def test_the_migration_job_makes_the_schema_and_gives_the_roles_their_rights(
     assert landed.returncode == 0, landed.stderr
     assert postgres.sql("weather_writer", "weather", "create table gold.shown as select 1 as hour").returncode == 0
     require_rights(postgres)
+    assert opened(postgres) == OWN
     # A restore brings the rights back too.
     backups = tmp_path / "backups"
     backups.mkdir()
     for done in (back_up(postgres, tmp_path, backups), restore(postgres, tmp_path, backups)):
         assert done.returncode == 0, done.stderr
     require_rights(postgres)
+    assert opened(postgres) == OWN
 
 
 def test_the_way_to_another_server_brings_rows_and_rights(weather: Weather, tmp_path: Path) -> None:
