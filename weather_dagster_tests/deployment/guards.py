@@ -587,7 +587,7 @@ def network_findings(objects: list[Object]) -> Findings:
     known = {key for policy in policies for key in policy["podSelector"].get("matchLabels", {})}
     chosen = [template["metadata"].get("labels", {}) for _, template in pods(objects)]
     chosen += [thing["spec"]["inheritedMetadata"]["labels"] for thing in objects if thing["kind"] == "Cluster"]
-    # Cert-manager's, for as long as a certificate is asked for.
+    # A pod that cert-manager makes.
     chosen.append({"acme.cert-manager.io/http01-solver": "true"})
     findings += [
         f"a policy selects no pod: {wanted}"

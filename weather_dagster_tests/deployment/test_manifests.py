@@ -597,8 +597,8 @@ def test_every_file_is_applied_by_a_kustomization(tmp_path: Path) -> None:
 
 def documented_findings(page: str) -> Findings:
     """What the guards say of the objects that the page on deployment shows, beside those of production."""
-    blocks = re.findall(r"```yaml\n(.*?)^ *```", page, re.DOTALL | re.MULTILINE)
-    shown = [yaml.safe_load(textwrap.dedent(block).removeprefix("---")) for block in blocks]
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    shown = [thing for block in blocks for thing in yaml.safe_load_all(block) if thing]
     objects = [*stack("production"), *shown]
     return [*kubernetes_findings(shown), *namespace_findings(objects), *network_findings(objects)]
 

@@ -1,6 +1,5 @@
 """docs/operations.md names what there is, and all of what a person may meet."""
 
-import json
 import re
 import shlex
 import shutil
@@ -143,8 +142,11 @@ def is_command(line: str) -> bool:
 def once_only(document: str) -> Findings:
     """Commands that go wrong when they are given again, or beside what is there."""
     return [
-        # The one for the dumps is deleted in the end.
-        *re.findall(r"kubectl create job (?!dumps )[\w-]+(?=\s)", document),
+        *(
+            f"kubectl create job {name}"
+            for name in re.findall(r"kubectl create job ([\w-]+)(?=\s)", document)
+            if f"kubectl delete job {name}\n" not in document
+        ),
         *re.findall(r"metadata: \{name: \"[\w-]+\"\}", document),
     ]
 
