@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from weather_dagster_tests.conftest import BIN
 from weather_dagster_tests.deployment import workflow_guards as guards
@@ -226,6 +227,29 @@ def test_a_guard_finds(fault: str, tmp_path: Path) -> None:
     assert sound in WORKFLOWS[file]
     found = GUARDS[guard]({**WORKFLOWS, file: WORKFLOWS[file].replace(sound, planted, 1)}, tmp_path)
     assert any(finding in line for line in found), found
+
+
+def test_a_lock_that_is_missing_or_stale_is_told(tmp_path: Path) -> None:
+    steps = yaml.safe_load(WORKFLOWS["tests.yml"])["jobs"]["terraform"]["steps"]
+    (script,) = (step["run"] for step in steps if "lock" in step.get("name", ""))
+
+    def told() -> str:
+        return subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    lock = tmp_path / ".terraform.lock.hcl"
+    git("init")
+    # As `terraform init` leaves it where none was committed.
+    lock.write_text("version = 1")
+    assert told().startswith("::warning::.terraform.lock.hcl is missing or stale")
+    git("add", ".")
+    git("commit", "--message", "Lock")
+    assert told() == ""
+    lock.write_text("version = 2")
+    assert "stale" in told()
 
 
 def test_a_folder_that_dependabot_does_not_find_is_found() -> None:
