@@ -422,15 +422,15 @@ def _read(path: Path) -> list[Object]:
     return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
-def stack(name: str) -> list[Object]:
-    """All objects of an installation: chart, manifests, and what is applied beside them."""
+def stack(name: str, own: Values | None = None) -> list[Object]:
+    """All objects of an installation: chart, with ``own`` values last, manifests, and what is applied beside them."""
     overlays, folder = STACKS[name]
     # CloudNativePG restores by itself.
     jobs = ["migrate", "restore"] if folder == "kind" else ["migrate"]
     # On kind Terraform makes the Secret.
     beside = ["databricks"] if folder == "production" and "databricks" in overlays else []
     return [
-        *rendered(with_defaults(own_values(*overlays))),
+        *rendered(with_defaults(merge(own_values(*overlays), own or {}))),
         *(thing for each in [folder, *beside] for thing in manifests(each)),
         *manifests("ingestor"),
         *(thing for job in jobs for thing in documents(MANIFESTS / "jobs" / f"{job}.yaml")),

@@ -112,7 +112,7 @@ def test_no_dangerous_default_of_the_chart_is_left(values: Values) -> None:
     [
         ("postgresql/enabled", True),
         ("generatePostgresqlPasswordSecret", True),
-        ("redis/enabled", True),
+        ("redis", {"enabled": True}),
         ("telemetry/enabled", True),
         ("ingress", {"enabled": True}),
         ("global/fullnameOverride", "weather"),
@@ -123,6 +123,7 @@ def test_no_dangerous_default_of_the_chart_is_left(values: Values) -> None:
         ("dagsterWebserver/service/port", 80),
         ("postgresql/postgresqlScheme", ""),
         ("dagsterDaemon/runMonitoring/enabled", False),
+        ("dagsterDaemon/runMonitoring/maxResumeRunAttempts", 1),
         ("dagsterDaemon/runRetries/maxRetries", 0),
         ("retention/enabled", False),
         ("concurrency/enabled", False),
@@ -361,6 +362,38 @@ def environments(objects: list[Object]) -> set[str]:
     found = {thing["data"]["WEATHER_ENV"] for thing in objects if "WEATHER_ENV" in thing.get("data", {})}
     written = [entry for _, template in pods(objects) for c in containers(template) for entry in c.get("env", [])]
     return found | {entry["value"] for entry in written if entry["name"] == "WEATHER_ENV"}
+
+
+def warehouses(objects: list[Object]) -> dict[str, str]:
+    """What WEATHER_ENV is in each pod that has one."""
+    maps = {name_of(thing): thing["data"] for thing in objects if thing["kind"] == "ConfigMap"}
+    found = {}
+    for pod, template in pods(objects):
+        for container in containers(template):
+            variables: dict[str, str] = {}
+            for source in container.get("envFrom", []):
+                if "configMapRef" in source:
+                    variables |= maps[source["configMapRef"]["name"]]
+            variables |= {entry["name"]: entry["value"] for entry in container.get("env", []) if "value" in entry}
+            if "WEATHER_ENV" in variables:
+                found[pod] = variables["WEATHER_ENV"]
+    return found
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_all_that_lands_lands_in_one_warehouse(name: str) -> None:
+    objects = stack(name)
+    warehouse = "databricks" if "databricks" in name else "cluster"
+    told = {
+        "Deployment weather-dagster-user-deployments-weather": warehouse,
+        "CronJob weather-ingestor": warehouse,
+        # What is in Postgres whatever the warehouse is.
+        "Job weather-migrate-": "cluster",
+    }
+    assert warehouses(objects) == told
+    (ingestor,) = (template for pod, template in pods(objects) if pod == "CronJob weather-ingestor")
+    del ingestor["spec"]["containers"][0]["envFrom"][1]
+    assert warehouses(objects) == {**told, "CronJob weather-ingestor": "cluster"}
 
 
 def untold_settings(values: Values) -> set[str]:

@@ -2,20 +2,25 @@
 
 import copy
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from weather_dagster.settings import Settings
 from weather_dagster_tests.deployment.guards import (
     Findings,
+    archive_findings,
+    certificate_findings,
     declared_secrets,
     external_secret_findings,
     image_findings,
     kubernetes_findings,
     kustomization_findings,
+    name_findings,
     namespace_findings,
     network_findings,
     probe_findings,
@@ -28,6 +33,8 @@ from weather_dagster_tests.deployment.guards import (
     secret_references,
     service_findings,
     service_link_findings,
+    sign_in_findings,
+    token_findings,
     written_secret_findings,
 )
 from weather_dagster_tests.deployment.rendering import (
@@ -75,6 +82,7 @@ def dbt_variables() -> list[str]:
 GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "strict schemas": lambda _, objects: kubernetes_findings(objects),
     "restricted": lambda _, objects: restricted_findings(objects),
+    "tokens": lambda _, objects: token_findings(objects),
     "resources": lambda _, objects: resource_findings(objects),
     "probes": lambda _, objects: probe_findings(objects),
     "secrets": lambda _, objects: secret_findings(objects, declared_secrets()),
@@ -83,8 +91,12 @@ GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "namespace": lambda _, objects: namespace_findings(objects),
     "references": lambda _, objects: reference_findings(objects),
     "services": lambda name, objects: service_findings(objects, postgres_host(name)),
+    "certificates": lambda _, objects: certificate_findings(objects),
     "network": lambda _, objects: network_findings(objects),
+    "names": lambda _, objects: name_findings(objects),
     "quota": lambda name, objects: quota_findings(objects, runs_at_once(name)),
+    "archive": lambda _, objects: archive_findings(objects),
+    "sign-in": lambda _, objects: sign_in_findings(objects),
     "images": lambda _, objects: image_findings(objects, project_version()),
     "service links": lambda _, objects: service_link_findings(objects, [*settings(), *dbt_variables()]),
 }
@@ -161,6 +173,14 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
         "unmasked /proc",
     ),
     ("restricted", "StatefulSet weather-postgres", f"{POD}/containers/0/ports/0/hostPort", 5432, "a port of the host"),
+    ("tokens", "CronJob weather-ingestor", f"{CRON_POD}/automountServiceAccountToken", DROP, "ingestor: has a token"),
+    (
+        "tokens",
+        "Deployment weather-dagster-user-deployments-weather",
+        f"{POD}/containers/0/volumeMounts/3/mountPath",
+        "/var/run/secrets",
+        "dagster-user-deployments: has a token",
+    ),
     ("resources", "Job weather-migrate-", f"{POD}/containers/0/resources/limits/memory", DROP, "memory in limits"),
     ("resources", "Deployment weather-dagster-webserver", f"{POD}/initContainers/0/resources", {}, "check-db-ready"),
     ("resources", "StatefulSet weather-postgres", f"{POD}/volumes/2/emptyDir", {}, "sizeLimit"),
@@ -279,6 +299,13 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ("network", "NetworkPolicy default-deny", "spec/policyTypes", ["Ingress"], "denies everything"),
     ("network", "NetworkPolicy into-postgres", "spec/ingress/0/ports", DROP, "without a port"),
     ("network", "NetworkPolicy to-internet", "spec/podSelector/matchLabels", {"x": "y"}, "access.weather/internet"),
+    (
+        "network",
+        "NetworkPolicy into-postgres",
+        "spec/podSelector/matchLabels",
+        {"access.weather/server": "postgre"},
+        "a policy selects no pod: {'access.weather/server': 'postgre'}",
+    ),
     ("network", "Job weather-migrate-", "spec/template/metadata/labels", {}, "missing"),
     (
         "network",
@@ -308,6 +335,9 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
         "true",
         "not needed",
     ),
+    ("names", "NetworkPolicy names-for-all", "spec/egress/0/to/2", DROP, "no way to the DNS at 169.254.169.254/32"),
+    ("names", "NetworkPolicy names-for-all", "spec/egress/0/to/0", DROP, "no way to the DNS at kube-dns"),
+    ("names", "NetworkPolicy names-for-all", "spec/egress/0/ports/1/port", 80, "every pod may reach port 80"),
     ("quota", "ResourceQuota weather", "spec/hard/limits.memory", "4Gi", "limits.memory"),
     ("quota", "ResourceQuota weather", "spec/hard/requests.storage", "20Gi", "requests.storage: "),
     ("quota", "LimitRange weather", "spec/limits/0/max/cpu", "1", "above the LimitRange"),
@@ -344,8 +374,74 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "leads to ['dagster.example.com']",
     ),
     ("services", "ConfigMap weather-address", "data", {}, "a laptop"),
+    (
+        "certificates",
+        "ExternalSecret weather-warehouse",
+        "spec/target/template/data/url",
+        "postgresql://weather_writer@weather-postgres-rw:5432/weather?sslmode=require",
+        "weather-postgres-rw?sslmode=require: does not verify",
+    ),
+    (
+        "certificates",
+        "ConfigMap weather-dagster-instance",
+        "data/dagster.yaml",
+        "run_storage: {config: {postgres_db: {hostname: weather-postgres-rw, params: {sslmode: require}}}}",
+        "weather-postgres-rw?sslmode=require: does not verify",
+    ),
+    (
+        "certificates",
+        "Job weather-migrate-",
+        f"{POD}/containers/0/volumeMounts/2/mountPath",
+        "/etc/ssl/postgres",
+        "Job weather-migrate-: roles: no /etc/postgres-ca/ca.crt",
+    ),
+    (
+        "certificates",
+        "Deployment weather-dagster-daemon",
+        f"{POD}/volumes/4/secret/items/0/path",
+        "tls.crt",
+        "daemon: dagster: no /etc/postgres-ca/ca.crt",
+    ),
     ("quota", "ResourceQuota weather", "spec/hard/persistentvolumeclaims", "10", "persistentvolumeclaims: 12 needed"),
     ("quota", "Cluster weather-postgres", "spec/storage/size", "80Gi", "requests.storage: "),
+    ("quota", "ResourceQuota weather", "spec/hard/pods", "20", "pods: "),
+    (
+        "quota",
+        "ObjectStore weather-archive",
+        "spec/instanceSidecarConfiguration/resources/limits/memory",
+        "16Gi",
+        "sidecar of ObjectStore weather-archive: memory is above the LimitRange",
+    ),
+    ("archive", "ObjectStore weather-archive", "spec/instanceSidecarConfiguration", DROP, "0 of memory"),
+    (
+        "archive",
+        "ObjectStore weather-archive",
+        "spec/instanceSidecarConfiguration/resources/limits/memory",
+        "256Mi",
+        "256Mi of memory, a restore needs 1Gi",
+    ),
+    (
+        "sign-in",
+        "Deployment weather-viewers",
+        f"{POD}/containers/0/image",
+        "quay.io/oauth2-proxy/oauth2-proxy:v7.13.0",
+        "v7.13.0 has known ways round",
+    ),
+    (
+        "sign-in",
+        "Deployment weather-viewers",
+        f"{POD}/containers/0/args",
+        ["--cookie-name=__Host-weather-viewers"],
+        "weather-viewers: without a group",
+    ),
+    (
+        "sign-in",
+        "ConfigMap weather-sign-in",
+        "data/OAUTH2_PROXY_REVERSE_PROXY",
+        "true",
+        "weather-operators: believes headers of anyone",
+    ),
+    ("archive", "ObjectStore weather-archive", "metadata/name", "archive", "weather-postgres: no ObjectStore"),
     (
         "network",
         "NetworkPolicy postgres-instances",
@@ -460,6 +556,31 @@ def test_every_file_is_applied_by_a_kustomization(tmp_path: Path) -> None:
     (tmp_path / "kind" / "kustomization.yaml").write_text("resources: [postgres.yaml]", encoding="utf-8")
     (tmp_path / "kind" / "redis.yaml").write_text("kind: Service", encoding="utf-8")
     assert kustomization_findings(tmp_path) == ["kind: postgres.yaml", "kind: redis.yaml"]
+
+
+def documented_findings(page: str) -> Findings:
+    """What the guards say of the objects that the page on deployment shows, beside those of production."""
+    blocks = re.findall(r"```yaml\n(.*?)^ *```", page, re.DOTALL | re.MULTILINE)
+    shown = [yaml.safe_load(textwrap.dedent(block).removeprefix("---")) for block in blocks]
+    objects = [*stack("production"), *shown]
+    return [*kubernetes_findings(shown), *namespace_findings(objects), *network_findings(objects)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("", "", None),
+        ("ipBlock: {cidr:", "ipBlock: {cdir:", "'cidr' is a required property"),
+        ("access.weather/internet:", "access.weather/company:", "a policy selects no pod"),
+        ("      ports:\n        - {protocol: TCP, port: 443}\n", "", "a rule without a port"),
+        ("name: to-company", "name: to-internet", "to-internet is there twice"),
+    ],
+)
+def test_the_policy_that_the_page_shows_is_one(before: str, after: str, finding: str | None) -> None:
+    page = (PROJECT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    assert before in page
+    found = documented_findings(page.replace(before, after) if before else page)
+    assert (found == []) if finding is None else any(finding in line for line in found), found
 
 
 def unreadable(text: str) -> Findings:

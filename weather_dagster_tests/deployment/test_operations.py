@@ -17,7 +17,17 @@ from weather_dagster.checks.definitions import SILVER_CHECKS
 from weather_dagster.checks.freshness import FRESHNESS
 from weather_dagster.cli import app
 from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres
-from weather_dagster_tests.deployment.rendering import PROJECT, VALUES, manifests, name_of, pods, stack
+from weather_dagster_tests.deployment.guards import quota_findings, schema_findings, typo_findings
+from weather_dagster_tests.deployment.rendering import (
+    PROJECT,
+    VALUES,
+    manifests,
+    merge,
+    name_of,
+    own_values,
+    pods,
+    stack,
+)
 from weather_dagster_tests.deployment.test_helm_values import USAGE_ERRORS, parse
 from weather_dagster_tests.deployment.test_terraform import Findings, read
 
@@ -73,8 +83,8 @@ def unknown(document: str) -> Findings:
     named = set(re.findall(r"(?<![/\w])((?:deployment|statefulset|cronjob|service|cluster)/[\w-]+)", document))
     told = re.findall(r"(?:get|patch|describe) (cluster|cronjob|resourcequota) ([\w-]+)", document)
     named |= {f"{kind}/{name}" for kind, name in told}
-    # The server that a restore makes, and the Service that CloudNativePG makes.
-    findings = sorted(named - objects - {"cluster/weather-postgres-restored", "service/weather-postgres-rw"})
+    # The Service is one that CloudNativePG makes.
+    findings = sorted(named - objects - {"service/weather-postgres-rw"})
     group = typer.main.get_command(app)
     commands = getattr(group, "commands", {})
     for command, below in re.findall(r"on_cluster weather ([a-z]+)(?: ([a-z]+))?", document):
@@ -126,6 +136,49 @@ def is_command(line: str) -> bool:
     except USAGE_ERRORS:
         return False
     return True
+
+
+def once_only(document: str) -> Findings:
+    """Commands that go wrong when they are given again, or beside what is there."""
+    return [
+        # The one for the dumps is deleted in the end.
+        *re.findall(r"kubectl create job (?!dumps )[\w-]+(?=\s)", document),
+        *re.findall(r"metadata: \{name: \"[\w-]+\"\}", document),
+        *re.findall(r"terraform -chdir=terraform/cluster apply -var name=\w+", document),
+    ]
+
+
+def test_what_is_made_has_a_name_of_its_own_each_time() -> None:
+    assert once_only(text()) == []
+    assert once_only("kubectl create job before --from=cronjob/weather-backup") == ["kubectl create job before"]
+    assert once_only("jq '{metadata: {name: \"restored\"}}'") == ['metadata: {name: "restored"}']
+    drill = text().replace(" -state=drill.tfstate", "")
+    assert once_only(drill) == ["terraform -chdir=terraform/cluster apply -var name=drill"]
+
+
+def scale_out_findings(document: str) -> Findings:
+    """What is wrong with the own values that the document shows: as values of the chart, and for the namespace."""
+    (told,) = re.findall(r"mine\.yaml <<'YAML'\n(.*?)\nYAML\n", document, re.DOTALL)
+    own = yaml.safe_load(told)
+    values = merge(own_values("production"), own)
+    runs = values["concurrency"]["runs"]["maxConcurrentRuns"]
+    return [*schema_findings(values), *typo_findings(values), *quota_findings(stack("production", own), runs)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("", "", None),
+        ("maxConcurrentRuns: 16", "maxConcurrentRuns: 32", "limits.cpu: "),
+        ("replicaCount: 3", "replicaCount: 30", "pods: "),
+        ("replicaCount: 3", "replicas: 3", "'replicas' was unexpected"),
+        ("dagsterWebserver:", "dagsterWebServer:", "dagsterWebServer: no such key"),
+    ],
+)
+def test_the_namespace_has_room_for_what_is_scaled_out(before: str, after: str, finding: str | None) -> None:
+    assert before in text()
+    found = scale_out_findings(text().replace(before, after) if before else text())
+    assert (found == []) if finding is None else any(finding in line for line in found), found
 
 
 def test_every_alert_and_every_secret_has_its_place() -> None:
@@ -251,3 +304,14 @@ def test_the_rotation_gives_every_role_its_new_password_and_takes_the_old_one(
 def signs_in(url: str) -> bool:
     line = [BINARIES / "psql", "--command", "select 1", url]
     return subprocess.run(line, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/etc/postgres-ca/ca.crt"])
+@pytest.mark.skipif(not shutil.which("sed"), reason="there is no sed on the PATH")
+def test_a_url_of_a_secret_is_led_through_the_port_forward(asked: str) -> None:
+    (expression,) = re.findall(r'^url\(\) .* \| sed "(.*)"; \}$', text(), re.MULTILINE)
+    url = f"postgresql://postgres:secret@weather-postgres-rw:5432/weather?{asked}"
+    line = ["sed", expression.replace("$2", "5433")]
+    led = subprocess.run(line, input=url, capture_output=True, text=True, check=True).stdout.strip()
+    # The name in the server's certificate is not that of the port-forward.
+    assert led == "postgresql://postgres:secret@127.0.0.1:5433/weather"

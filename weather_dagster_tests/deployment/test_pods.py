@@ -26,7 +26,8 @@ from weather_dagster.environments import ENVIRONMENTS
 from weather_dagster.hours import HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
 from weather_dagster_tests.deployment.conftest import PASSWORDS, Postgres, platform_postgres
-from weather_dagster_tests.deployment.node import Node, Pod, own_network
+from weather_dagster_tests.deployment.guards import ACCOUNT
+from weather_dagster_tests.deployment.node import TOKEN, Node, Pod, own_network
 from weather_dagster_tests.deployment.rendering import (
     MANIFESTS,
     PROJECT,
@@ -223,6 +224,7 @@ def test_a_backfill_outlives_an_upgrade_of_the_code_server(platform: Platform, p
     # All of the upgrade falls into the run, and no code is there when the daemon looks at the backfill: worse than an
     # upgrade, in which the new one is ready before the old one goes.
     os.kill(pid, signal.SIGSTOP)
+    assert token_of(platform.run(running)) == ""
     blue.stop()
     wait_for(lambda: platform.daemon.output, lambda told: "The backfill will resume" in told, timeout=90)
     platform.code = platform.node.start("green", upgraded("0.2.0"))
@@ -297,6 +299,26 @@ def test_each_command_of_the_operations_does_its_work_in_the_code_server(
 def test_a_run_beside_the_cluster_s_own_is_refused_in_the_code_server(platform: Platform) -> None:
     refused = platform.code.exec("weather", "demo", "--days", "1")
     assert (refused.returncode, "in a pod" in refused.stderr) == (1, True), refused.stderr
+
+
+def token_of(pod: Pod) -> str:
+    """What a pod has of the cluster's API."""
+    return pod.exec("sh", "-c", f"cat {ACCOUNT}/token || true").stdout
+
+
+def test_only_who_starts_runs_has_a_token(platform: Platform) -> None:
+    assert {pod.name: token_of(pod) for pod in (platform.webserver, platform.daemon)} == {
+        "webserver": TOKEN,
+        "daemon": TOKEN,
+    }
+    assert token_of(platform.code) == ""
+    template = copy.deepcopy(deployed(platform.node, CODE))
+    (container,) = template["spec"]["containers"]
+    container["volumeMounts"] = [mount for mount in container["volumeMounts"] if mount["mountPath"] != ACCOUNT]
+    container["args"] = ["cat", f"{ACCOUNT}/token"]
+    pod = platform.node.start("with-token", template)
+    assert pod.wait(30) == 0
+    assert pod.output == TOKEN
 
 
 def test_without_its_writable_folders_the_code_server_does_not_start(platform: Platform) -> None:
