@@ -77,5 +77,9 @@ class Runner:
         """What the job tells other jobs."""
         return self._resolved(self._job["outputs"][name])
 
+    def known(self, name: str) -> str:
+        """What a step told those after it, by the name that an expression gives it."""
+        return self._context[name]
+
     def _resolved(self, text: str) -> str:
         return re.sub(r"\$\{\{ ([\w.-]+) \}\}", lambda found: self._context[found[1]], text)

@@ -12,7 +12,7 @@ import yaml
 from weather_dagster_tests.conftest import BIN
 from weather_dagster_tests.deployment import workflow_guards as guards
 from weather_dagster_tests.deployment.guards import OWN_IMAGES, images
-from weather_dagster_tests.deployment.project import ROOT
+from weather_dagster_tests.deployment.project import ROOT, setup
 from weather_dagster_tests.deployment.rendering import STACKS, stack
 from weather_dagster_tests.deployment.runner import Runner
 
@@ -20,6 +20,7 @@ WORKFLOWS = guards.workflows()
 DEPENDABOT = guards.DEPENDABOT.read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+VERSION = setup()["version"]
 VALUES = (ROOT / "helm-values/dagster.yaml").read_text()
 VARIABLES = (ROOT / "terraform/platform/variables.tf").read_text()
 
@@ -34,6 +35,7 @@ GUARDS: dict[str, Guard] = {
     "calls": lambda texts, _: guards.call_findings(texts, MAKEFILE),
     "versions": lambda texts, _: guards.version_findings(texts),
     "cluster": lambda texts, _: guards.cluster_findings(texts["kind.yml"], VALUES, VARIABLES),
+    "release": lambda texts, _: guards.release_findings(texts),
     "suite": lambda texts, _: guards.suite_findings(texts),
     "filter": lambda texts, _: guards.filter_findings(texts["kind.yml"], DOCKERFILE),
 }
@@ -124,7 +126,37 @@ FAULTS = {
         "image: weather-loader",
         "no image weather-loader",
     ),
-    "no such stage": ("calls", "release.yml", "[code-location, ingestor]", "[superset]", "no image superset"),
+    "no such stage": ("calls", "release.yml", "target: ingestor", "target: loader", "no image loader"),
+    "another check than on main": (
+        "release",
+        "release.yml",
+        "check: weather backfill",
+        "check: weather status",
+        "code-location does weather status",
+    ),
+    "a release that is not run": (
+        "release",
+        "release.yml",
+        ".github/scripts/check_image.sh",
+        "echo",
+        "no check_image.sh before the tag",
+    ),
+    "a release that is not scanned": (
+        "release",
+        "release.yml",
+        "anchore/scan-action",
+        "anchore/sbom-action",
+        "no anchore/scan-action before the tag",
+    ),
+    "a tag too early": ("release", "release.yml", "          sbom: true", "          tags: a", "pushes with a tag"),
+    "a release without tests": (
+        "release",
+        "release.yml",
+        "[check, tests, kind]",
+        "[check, kind]",
+        "no tests.yml before the images",
+    ),
+    "a workflow that is not there": ("pins", "release.yml", "workflows/kind.yml", "workflows/k.yml", "k.yml # zizmor"),
     "no such build argument": ("calls", "release.yml", "REVISION=", "COMMIT=", "no ARG COMMIT"),
     "a Python of tomorrow": ("versions", "resolve.yml", '"3.11"', '"3.14"', "Python 3.14 is not in"),
     "a Terraform too old": (
@@ -291,6 +323,43 @@ PLATFORM = (
     *("Makefile", "constraints.txt", "requirements-ingest.txt", "setup.py"),
     *("dagster.yaml", "workspace.yaml", "weather_dagster", "weather_dbt"),
 )
+
+
+@needs_a_runner
+def test_a_release_is_named_in_lower_case_whoever_makes_it(tmp_path: Path) -> None:
+    told = {"matrix.target": "ingestor", "needs.check.outputs.version": VERSION}
+    job = Runner(WORKFLOWS["release.yml"], "image", tmp_path, **told)
+    job.run("Name of the image", GITHUB_REPOSITORY_OWNER="Acme-Weather")
+    assert job.known("steps.image.outputs.name") == "ghcr.io/acme-weather/weather-ingestor"
+
+
+@needs_a_runner
+@pytest.mark.parametrize(
+    ("tag", "branch", "finding"),
+    [
+        (f"v{VERSION}", "main", ""),
+        ("v9.9.9", "main", f"the tag is v9.9.9, setup.py has {VERSION}"),
+        (f"v{VERSION}", "aside", "is not on main; merge it, then tag the merge"),
+    ],
+)
+def test_a_release_is_of_a_commit_of_main_with_its_version(tag: str, branch: str, finding: str, tmp_path: Path) -> None:
+    origin = repository(tmp_path / "origin", "Makefile", "setup.py")
+    git(origin, "switch", "--create=aside")
+    git(origin, "commit", "--allow-empty", "--message=second")
+    git(origin, "tag", tag, branch)
+    # As actions/checkout does with the whole history.
+    workspace = tmp_path / "workspace"
+    git(tmp_path, "init", str(workspace))
+    everything = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+    git(workspace, "fetch", origin.as_uri(), *everything)
+    git(workspace, "checkout", f"refs/tags/{tag}")
+
+    job = Runner(WORKFLOWS["release.yml"], "check", workspace)
+    done = job.run("The tag names the version of a commit of main", GITHUB_REF_NAME=tag)
+    assert finding in done.stderr
+    assert (done.returncode == 0) == (finding == "")
+    if not finding:
+        assert job.output("version") == VERSION
 
 
 @pytest.mark.integration

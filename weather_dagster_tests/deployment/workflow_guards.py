@@ -29,7 +29,7 @@ WRITES = {
 PODS = "weather_dagster_tests/deployment/test_pods.py"
 """Needs root, which the other tests have no use for."""
 SECRETS = {"GITHUB_TOKEN"}
-TRIGGERS = {"pull_request", "push", "schedule", "workflow_dispatch"}
+TRIGGERS = {"pull_request", "push", "schedule", "workflow_call", "workflow_dispatch"}
 """None of them runs a stranger's code with rights of ours."""
 
 Texts = Mapping[str, str]
@@ -57,6 +57,8 @@ def jobs(texts: Texts) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def choices(job: dict[str, Any]) -> list[dict[str, Any]]:
     """The values of `matrix` for each run of the job, as far as they are written down."""
     matrix = {name: told for name, told in job.get("strategy", {}).get("matrix", {}).items() if isinstance(told, list)}
+    if "include" in matrix:
+        return matrix["include"]  # type: ignore[no-any-return]
     return [dict(zip(matrix, values, strict=True)) for values in product(*matrix.values())]
 
 
@@ -131,7 +133,7 @@ def pin_findings(texts: Texts) -> Findings:
     findings, pins = [], defaultdict(set)
     for file, text in texts.items():
         for reference in re.findall(r"uses: (.*)", text):
-            if reference.startswith("./") and (ROOT / reference).is_file():
+            if (ROOT / reference.partition(" # ")[0]).is_file():
                 continue
             pinned = re.fullmatch(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)", reference)
             if pinned:
@@ -196,7 +198,7 @@ def call_findings(texts: Texts, makefile: str) -> Findings:
         if program == "make":
             unknown = [word for word in words[1:] if not word.startswith("-") and word not in known_targets]
             findings += [f"{where}: make knows no target {target}" for target in unknown]
-        elif program == "check_image.sh":
+        elif program == "check_image.sh" and words[-1] != "${check[@]}":
             findings += command_findings(words[2:])
         elif program == "weather":
             findings += [f"{where}: {finding}" for finding in command_findings(words)]
@@ -214,10 +216,39 @@ def call_findings(texts: Texts, makefile: str) -> Findings:
             for argument in re.findall(r"^(\w+)=", given.get("build-args", ""), re.MULTILINE):
                 if argument not in image_guards.arguments(dockerfile):
                     findings.append(f"{file} {name}: the Dockerfile has no ARG {argument}")
-            image = given.get("image", "").partition(":")[0]
-            if image and image not in images and not image.startswith("${{"):
-                findings.append(f"{file} {name}: no image {image}")
+            named = {image.partition(":")[0] for image in resolved(given.get("image", ""), job)}
+            # What another job lists is not known here.
+            unknown = {image for image in named - {"", *images} if not image.startswith("${{")}
+            findings += [f"{file} {name}: no image {image}" for image in unknown]
     return findings
+
+
+def release_findings(texts: Texts) -> Findings:
+    """A tag on an image that did not run, or was not scanned, as in images.yml; a release without tests."""
+    every = {name: job for _, name, job in jobs({"release.yml": texts["release.yml"]})}
+    image = every["image"]
+    checks = {
+        words[1].partition(":")[0].removeprefix(image_guards.PREFIX): shlex.join(words[2:])
+        for _, _, words in commands({"images.yml": texts["images.yml"]})
+        if words[0].endswith("check_image.sh")
+    }
+    steps = [yaml.safe_dump(step, width=1000) for step in image["steps"]]
+    tag = next(place for place, step in enumerate(steps) if "imagetools create --tag" in step)
+    called = {every[name].get("uses", "").rpartition("/")[2] for name in image["needs"]}
+    return [
+        *(
+            f"release.yml: {choice['target']} does {choice['check']}, not what it does in images.yml"
+            for choice in choices(image)
+            if choice["check"] != checks.get(choice["target"])
+        ),
+        *(
+            f"release.yml: no {what} before the tag"
+            for what in ("check_image.sh", "anchore/scan-action", "push-by-digest=true")
+            if not any(what in step for step in steps[:tag])
+        ),
+        *("release.yml: pushes with a tag" for step in image["steps"] if "tags" in step.get("with", {})),
+        *(f"release.yml: no {file} before the images" for file in ("tests.yml", "kind.yml") if file not in called),
+    ]
 
 
 def suite_findings(texts: Texts) -> Findings:
