@@ -21,7 +21,6 @@ from weather_dagster_tests.deployment.guards import quota_findings, schema_findi
 from weather_dagster_tests.deployment.rendering import (
     PROJECT,
     VALUES,
-    Object,
     manifests,
     merge,
     name_of,
@@ -263,34 +262,6 @@ def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> Non
 def test_what_does_not_exist_is_found(before: str, after: str, finding: str) -> None:
     assert before in text()
     assert finding in unknown(text().replace(before, after))
-
-
-def restored(document: str, folder: Path) -> Object:
-    """The server that the restore in production makes, by its own commands; a function stands in for kubectl."""
-    _, _, section = document.partition("**In production**")
-    (script, *_) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    (cluster,) = (thing for thing in manifests("production") if thing["kind"] == "Cluster")
-    (folder / "there.json").write_text(json.dumps(cluster), encoding="utf-8")
-    kubectl = 'kubectl() { case "$1" in get) cat there.json;; apply) cat > made.json;; esac; }'
-    subprocess.run(["sh", "-e", "-c", f"{kubectl}\n{script}"], cwd=folder, check=True, capture_output=True)
-    made: Object = json.loads((folder / "made.json").read_text(encoding="utf-8"))
-    return made
-
-
-def archive_of(cluster: Object) -> str:
-    (plugin,) = cluster["spec"]["plugins"]
-    return str(plugin["parameters"]["serverName"])
-
-
-@pytest.mark.skipif(not (shutil.which("sh") and shutil.which("jq")), reason="there is no sh or no jq on the PATH")
-def test_a_restored_server_reads_the_old_archive_and_writes_one_of_its_own(tmp_path: Path) -> None:
-    cluster = restored(text(), tmp_path)
-    (source,) = cluster["spec"]["externalClusters"]
-    assert source["plugin"]["parameters"]["serverName"] == "weather-postgres"
-    assert archive_of(cluster) == name_of(cluster) != "weather-postgres"
-    # Without the line it would meet the archive of the old one, and stop.
-    former = re.sub(r"\n *\| \.plugins\[0\]\.parameters\.serverName = .*", "", text())
-    assert archive_of(restored(former, tmp_path)) == "weather-postgres"
 
 
 @pytest.mark.integration
