@@ -307,7 +307,9 @@ def signs_in(url: str) -> bool:
     return subprocess.run(line, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/etc/postgres-ca/ca.crt"])
+@pytest.mark.parametrize(
+    "asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/var/run/secrets/postgres/ca.crt"]
+)
 @pytest.mark.skipif(not shutil.which("sed"), reason="there is no sed on the PATH")
 def test_a_url_of_a_secret_is_led_through_the_port_forward(asked: str) -> None:
     (expression,) = re.findall(r'^url\(\) .* \| sed "(.*)"; \}$', text(), re.MULTILINE)
