@@ -18,10 +18,8 @@ import yaml
 from weather_dagster.cli import app
 from weather_dagster.settings import EnvironmentName, Settings
 from weather_dagster_tests.deployment.guards import (
-    OWN_IMAGES,
     Findings,
     danger_findings,
-    declared_secrets,
     instance_findings,
     own_variables,
     schema_findings,
@@ -427,38 +425,6 @@ def test_an_environment_that_there_is_not_is_found(place: str) -> None:
         env = containers(thing["spec"]["template"])[0]["env"]
         next(entry for entry in env if entry["name"] == "WEATHER_ENV")["value"] = "snowflake"
     assert environments(objects) - set(EnvironmentName) == {"snowflake"}
-
-
-def missing_names(text: str) -> Findings:
-    """Secrets and keys of kind's stack that a text does not name."""
-    wanted = {
-        name: entry["keys"]
-        for name, entry in declared_secrets().items()
-        if "only in production" not in entry["purpose"]
-    }
-    return [
-        name
-        for secret, keys in wanted.items()
-        for name in (secret, *keys)
-        if f'"{name}"' not in text and f"{name} " not in text
-    ]
-
-
-def test_terraform_makes_the_secrets_that_the_values_name() -> None:
-    text = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "terraform" / "platform").rglob("*.tf"))
-    assert missing_names(text) == []
-    assert missing_names(text.replace("dagster-postgresql", "dagster-postgres")) == ["dagster-postgresql"]
-
-
-def missing_stages(dockerfile: str) -> set[str]:
-    """Images of ours that the Dockerfile does not build."""
-    return set(OWN_IMAGES.values()) - set(re.findall(r"^FROM .* AS (\S+)", dockerfile, flags=re.MULTILINE))
-
-
-def test_own_images_are_stages_of_the_dockerfile() -> None:
-    dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
-    assert missing_stages(dockerfile) == set()
-    assert missing_stages(dockerfile.replace("AS ingestor", "AS loader")) == {"ingestor"}
 
 
 def render(chart: Path, values: Values, scratch: Path) -> list[Object]:
