@@ -13,6 +13,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import yaml
 from jsonschema import Draft202012Validator
 
+from weather_dagster.settings import Settings
 from weather_dagster_tests.deployment.rendering import (
     MANIFESTS,
     NAMESPACE,
@@ -30,6 +31,7 @@ from weather_dagster_tests.deployment.rendering import (
 SUPPORTED_KUBERNETES = ("1.31", "1.34", "1.37")
 # Objects of operators, which Kubernetes' own schemas do not know.
 OPERATOR_KINDS = {"Cluster", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
+HOLD_DATA = {"Cluster", "ObjectStore", "PersistentVolumeClaim"}
 # Read by the templates of the chart, but not in its schema.
 UNLISTED_KEYS = {"nameOverride", "fullnameOverride", "rbacEnabled", "extraManifests", "pipelineRun"}
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -48,6 +50,11 @@ RESTRICTED_VOLUMES = {
     "projected",
     "secret",
 }
+
+PLACES_FOLDER = "/places"
+"""Where pods have the file of WEATHER_LOCATIONS."""
+# By databricks.yaml, by weather-places, by the Ingress; and paths in a pod.
+TOLD_OTHERWISE = {"WEATHER_ENV", "WEATHER_LOCATIONS", "WEATHER_UI_URL", "WEATHER_HOME", "WEATHER_DUCKDB_PATH"}
 
 Findings = list[str]
 
@@ -441,8 +448,9 @@ def reference_findings(objects: list[Object]) -> Findings:
                 if mount["name"] not in {*volumes, *claimed}
             ]
         for name, volume in volumes.items():
-            if "configMap" in volume and volume["configMap"]["name"] not in names["ConfigMap"]:
-                findings.append(f"{pod}: no ConfigMap {volume['configMap']['name']}")
+            config_map = volume.get("configMap", {})
+            if config_map and not config_map.get("optional") and config_map["name"] not in names["ConfigMap"]:
+                findings.append(f"{pod}: no ConfigMap {config_map['name']}")
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             if claim and claim not in names.get("PersistentVolumeClaim", set()):
                 findings.append(f"{pod}: no claim {claim}")
@@ -459,6 +467,32 @@ def _claim_templates(objects: list[Object], pod: str) -> set[str]:
         if f"{thing['kind']} {name_of(thing)}" == pod:
             return {name_of(claim) for claim in thing["spec"].get("volumeClaimTemplates", [])}
     return set()
+
+
+def choosable() -> set[str]:
+    """Variables that people choose in weather-settings: all settings but secrets and what is told otherwise."""
+    names = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" not in str(field.annotation)}
+    return {name for name in names - TOLD_OTHERWISE if not name.startswith("DATABRICKS_")}
+
+
+def choice_findings(objects: list[Object]) -> Findings:
+    """Containers with the warehouse that what people choose does not reach, or in which something else wins over it."""
+    findings = []
+    for pod, template in pods(objects):
+        volumes = {volume["name"]: volume for volume in template["spec"].get("volumes", [])}
+        for container in containers(template):
+            written = {entry["name"] for entry in container.get("env", [])}
+            if "WEATHER_POSTGRES_URL" not in written:
+                continue
+            who = f"{pod}: {container['name']}"
+            if {"configMapRef": {"name": "weather-settings"}} not in container.get("envFrom", []):
+                findings.append(f"{who}: no weather-settings")
+            mounted = {mount["mountPath"]: volumes[mount["name"]] for mount in container.get("volumeMounts", [])}
+            places = mounted.get(PLACES_FOLDER, {}).get("configMap")
+            if places != {"name": "weather-places", "optional": True}:
+                findings.append(f"{who}: {PLACES_FOLDER} is {places}")
+            findings += [f"{who}: {name} is written out" for name in sorted(written & choosable())]
+    return findings
 
 
 def service_findings(objects: list[Object], postgres_host: str) -> Findings:
@@ -553,6 +587,8 @@ def network_findings(objects: list[Object]) -> Findings:
     known = {key for policy in policies for key in policy["podSelector"].get("matchLabels", {})}
     chosen = [template["metadata"].get("labels", {}) for _, template in pods(objects)]
     chosen += [thing["spec"]["inheritedMetadata"]["labels"] for thing in objects if thing["kind"] == "Cluster"]
+    # A pod that cert-manager makes.
+    chosen.append({"acme.cert-manager.io/http01-solver": "true"})
     findings += [
         f"a policy selects no pod: {wanted}"
         for wanted in (policy["podSelector"].get("matchLabels", {}) for policy in policies)
@@ -702,6 +738,23 @@ def quantity(text: str | int) -> float:
     """A Kubernetes quantity as a number."""
     number, unit = re.fullmatch(r"([\d.]+)(m|Ki|Mi|Gi|Ti)?", str(text)).groups()  # type: ignore[union-attr]
     return float(number) * {None: 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}[unit]
+
+
+def keep_findings(objects: list[Object]) -> Findings:
+    """Things with data in them that Helm would take away, and servers that would not say where their archive is."""
+    findings = [
+        f"{thing['kind']} {name_of(thing)}: holds data, and Helm does not keep it"
+        for thing in objects
+        if thing["kind"] in HOLD_DATA
+        and thing["metadata"].get("annotations", {}).get("helm.sh/resource-policy") != "keep"
+    ]
+    return findings + [
+        f"Cluster {name_of(thing)}: no serverName; one made anew under its name would meet its archive"
+        for thing in objects
+        if thing["kind"] == "Cluster"
+        for plugin in thing["spec"]["plugins"]
+        if plugin.get("isWALArchiver") and not plugin["parameters"].get("serverName")
+    ]
 
 
 def images(objects: list[Object]) -> set[str]:

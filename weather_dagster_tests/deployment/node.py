@@ -291,7 +291,10 @@ class Node:
         for mount in sorted(container.get("volumeMounts", []), key=lambda one: len(one["mountPath"])):
             volume, where = volumes[mount["name"]], mount["mountPath"].rstrip("/")
             if "configMap" in volume:
-                show(self.folder / "config" / volume["configMap"]["name"] / mount.get("subPath", ""), where)
+                folder = self.folder / "config" / volume["configMap"]["name"]
+                if volume["configMap"].get("optional"):
+                    folder.mkdir(exist_ok=True)
+                show(folder / mount.get("subPath", ""), where)
             elif "secret" in volume:
                 show(self._secret(volume["secret"]), where)
             else:

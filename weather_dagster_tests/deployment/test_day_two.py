@@ -26,7 +26,6 @@ from weather_dagster_tests.deployment.rendering import (
     VALUES,
     Object,
     merge,
-    own_values,
     rendered,
     with_defaults,
 )
@@ -132,13 +131,14 @@ def test_a_secret_that_the_vault_lacks_is_told_and_nothing_is_restarted(tmp_path
     assert "weather-oauth" not in (tmp_path / "said").read_text(encoding="utf-8")
 
 
-FILES = ("production.yaml", "manifests/production/postgres.yaml", "manifests/production/secrets.yaml")
+KEPT = {"helm.sh/resource-policy": "keep"}
+OLD_NAMES = re.compile(r"weather-postgres-(?:r[wo]|ca)\b")
 
 
 def restore(folder: Path, old: str, new: str, **changes: str) -> list[str]:
     """Do both steps of a restore to files of production; what was said to cluster, Helm and Terraform."""
     times = {name.replace("-", "_"): "then\nnow\n" for name in declared_secrets()}
-    steps = block("on_cluster() {") + block("OLD=weather-postgres ") + block("$OLD-r")
+    steps = block("on_cluster() {") + block("OLD=weather-postgres ") + block("$OLD-(r")
     told = steps.replace("OLD=weather-postgres ", f"OLD={old} ").replace("weather-postgres-$(date -u +%Y%m%d)", new)
     for before, after in changes.items():
         told = told.replace(before, after)
@@ -150,7 +150,9 @@ def restore(folder: Path, old: str, new: str, **changes: str) -> list[str]:
 
 def of_production(values: Path) -> tuple[list[Object], str]:
     """What production is made of, as the files below ``values`` have it, and where it looks for Postgres."""
-    chart = merge(own_values(), yaml.safe_load((values / "production.yaml").read_text(encoding="utf-8")))
+    chart: dict[str, Any] = {}
+    for name in ("dagster", "production"):
+        chart = merge(chart, yaml.safe_load((values / f"{name}.yaml").read_text(encoding="utf-8")))
     plain = [
         thing
         for folder in ("base", "production")
@@ -164,16 +166,23 @@ def of_production(values: Path) -> tuple[list[Object], str]:
 def findings(values: Path, server: str) -> Findings:
     """What is wrong with production when its Postgres is to be ``server``."""
     objects, host = of_production(values)
-    kinds = {"Cluster": "metadata", "ScheduledBackup": "spec"}
-    told = {thing["kind"]: thing[kinds[thing["kind"]]] for thing in objects if thing["kind"] in kinds}
-    names = [told["Cluster"]["name"], told["ScheduledBackup"]["cluster"]["name"]]
+    told = {thing["kind"]: thing for thing in objects}
+    names = {
+        "name": told["Cluster"]["metadata"]["name"],
+        "base backups": told["ScheduledBackup"]["spec"]["cluster"]["name"],
+        "folder in the archive": told["Cluster"]["spec"]["plugins"][0]["parameters"]["serverName"],
+    }
+    files = [(path.name, path.read_text(encoding="utf-8")) for path in values.rglob("*.yaml")]
+    declared = yaml.safe_load((values / "secrets.yaml").read_text(encoding="utf-8"))
     return [
-        *(f"a server {name}" for name in names if name != server),
+        *(f"{found} in {name}" for name, text in files for found in OLD_NAMES.findall(text)),
+        *(f"{what}: {name}" for what, name in names.items() if name != server),
+        *([] if told["Cluster"]["metadata"].get("annotations") == KEPT else ["Helm takes the old server away"]),
         *archive_findings(objects),
         *namespace_findings(objects),
         *network_findings(objects),
         *quota_findings(objects, 8),
-        *secret_findings(objects, declared_secrets()),
+        *secret_findings(objects, declared),
         *service_findings(objects, host),
     ]
 
@@ -188,8 +197,6 @@ def test_a_restore_in_production_leads_everything_to_the_second_server(tmp_path:
     values = shutil.copytree(VALUES, tmp_path / "helm-values")
     said = restore(tmp_path, "weather-postgres", "weather-postgres-20261128")
     assert findings(values, "weather-postgres-20261128") == []
-    for name in FILES:
-        assert "weather-postgres-rw" not in (values / name).read_text(encoding="utf-8")
     before, after = cluster(VALUES), cluster(values)
     (begins,) = after["bootstrap"].items()
     assert begins[0] == "recovery"
@@ -227,8 +234,11 @@ def test_what_was_restored_can_be_restored_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "finding"),
     [
-        ("cluster: {name: $NEW}", "cluster: {name: $OLD}", "a server weather-postgres"),
-        ("$OLD-r", "$OLD-x", "postgresqlHost: no Service weather-postgres-rw"),
+        ("cluster: {name: $NEW}", "cluster: {name: $OLD}", "base backups: weather-postgres"),
+        ("serverName: $NEW", "serverName: $OLD", "folder in the archive: weather-postgres"),
+        ("'/^  bootstrap:/r", "'/^  annotations:/d' -e '/^  bootstrap:/r", "Helm takes the old server away"),
+        ("(r[wo]|ca)/$NEW", "(r[o]|ca)/$NEW", "postgresqlHost: no Service weather-postgres-rw"),
+        ("|ca)/$NEW", ")/$NEW", "weather-postgres-ca in dagster.yaml"),
         ("{name: weather-warehouse-owner}", "{name: weather-owner}", "Secret weather-owner is not in secrets.yaml"),
     ],
 )

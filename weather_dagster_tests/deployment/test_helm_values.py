@@ -390,8 +390,9 @@ def test_all_that_lands_lands_in_one_warehouse(name: str) -> None:
     }
     assert warehouses(objects) == told
     (ingestor,) = (template for pod, template in pods(objects) if pod == "CronJob weather-ingestor")
-    del ingestor["spec"]["containers"][0]["envFrom"][1]
-    assert warehouses(objects) == {**told, "CronJob weather-ingestor": "cluster"}
+    env = ingestor["spec"]["containers"][0]["env"]
+    env.append({"name": "WEATHER_ENV", "value": "local"})
+    assert warehouses(objects) == {**told, "CronJob weather-ingestor": "local"}
 
 
 def untold_settings(values: Values) -> set[str]:

@@ -14,23 +14,20 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from weather_dagster.hours import floor_hour, format_hour, utc_now
-from weather_dagster.settings import Settings
 from weather_dagster_tests.conftest import BIN, Weather, without_settings
 from weather_dagster_tests.deployment.conftest import BINARIES, platform_postgres
 from weather_dagster_tests.deployment.guards import (
+    PLACES_FOLDER,
     declared_secrets,
     kubernetes_findings,
     kustomization_findings,
     network_findings,
-    schema_findings,
 )
 from weather_dagster_tests.deployment.rendering import (
     PROJECT,
     VALUES,
     documents,
-    merge,
     name_of,
-    own_values,
     pods,
     stack,
 )
@@ -165,40 +162,39 @@ def test_a_managed_postgres_takes_the_place_of_ours_in_the_files_of_production(t
     assert {"Deployment weather-dagster-daemon", "Deployment weather-dagster-webserver"} <= set(who)
 
 
-def test_own_settings_keep_those_that_the_values_have() -> None:
-    mine = yaml.safe_load(re.findall(r"mine.yaml <<'YAML'\n(.*?)YAML\n", TERRAFORM, re.DOTALL)[0])
-    merged = merge(own_values("kind"), mine)
-    assert schema_findings(merged) == []
-    (before,), (after,) = own_values("kind")["extraManifests"], merged["extraManifests"]
-    assert before["metadata"] == after["metadata"]
-    assert before["data"].items() <= after["data"].items()
-    added = after["data"].keys() - before["data"].keys()
-    assert added
-    assert added <= {name.upper() for name in Settings.model_fields}
+def test_own_places_are_where_the_page_says_and_pods_look() -> None:
+    told = block(DEPLOYMENT, "configmap weather-places")
+    (key,) = re.findall(r"--from-file=([\w.]+)=", told)
+    assert f"`WEATHER_LOCATIONS: {PLACES_FOLDER}/{key}`" in DEPLOYMENT
+    (name,) = re.findall(r"create configmap (\S+)", told)
+    objects = stack("kind")
+    assert f"name: {name}" in yaml.safe_dump(objects)
+    changed = block(DEPLOYMENT, "base/settings.yaml")
+    (path,) = re.findall(r"apply --filename (\S+)", changed)
+    assert [name_of(thing) for thing in documents(PROJECT / path)] == ["weather-settings"]
+    (kind, restarted) = re.findall(r"rollout restart (\w+)/(\S+)", changed)[0]
+    assert (kind, restarted) in {(thing["kind"].lower(), name_of(thing)) for thing in objects}
 
 
-def test_an_upgrade_and_the_way_back_leave_the_revisions_of_the_passwords_alone(tmp_path: Path) -> None:
-    name = "terraform/platform/revisions.auto.tfvars"
-    (raising,) = re.findall(r"^raise\(\).*$", OPERATIONS, re.MULTILINE)
+def test_an_upgrade_and_the_way_back_leave_what_is_committed_and_what_is_chosen(tmp_path: Path) -> None:
     (merging,) = re.findall(r"git fetch --tags && git merge.*", OPERATIONS)
     (reverting,) = re.findall(r"git revert --no-edit.*", OPERATIONS)
-    (rotating,) = re.findall(rf"^ *raise passwords_revision {name}$", OPERATIONS, re.MULTILINE)
-    (tmp_path / "revisions").write_text((PROJECT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    chosen = "terraform/platform/settings.auto.tfvars"
+    shutil.copy(PROJECT / ".gitignore", tmp_path)
     done = type_in(
         f"""
         git init --quiet --initial-branch main theirs && cd theirs
-        mkdir -p terraform/platform && cp ../revisions {name} && echo 0.1.0 > version
+        mkdir -p terraform/platform && cp ../.gitignore . && echo 0.1.0 > version && echo example > host
         git add . && git commit --quiet --message one && git tag v0.1.0
         cd .. && git clone --quiet theirs mine && cd theirs
         echo 0.2.0 > version && git commit --quiet --all --message two && git tag v0.2.0
         cd ../mine
-        {raising}
-        for time in 1 2 3 4 5 6 7 8 9; do {rotating}; done
-        git commit --quiet --all --message rotated
+        echo passwords_revision = 10 > {chosen}
+        echo acme > host && git add . && git commit --quiet --message host
         {merging}
-        cat version {name} > ../upgraded
+        cat version host {chosen} > ../upgraded
         {reverting}
-        cat version {name} > ../back
+        cat version host {chosen} > ../back
         """,
         tmp_path,
         GIT_CONFIG_GLOBAL=os.devnull,
@@ -207,8 +203,7 @@ def test_an_upgrade_and_the_way_back_leave_the_revisions_of_the_passwords_alone(
     assert done.returncode == 0, done.stderr
     for state, version in (("upgraded", "0.2.0"), ("back", "0.1.0")):
         lines = (tmp_path / state).read_text(encoding="utf-8").splitlines()
-        assert lines[0] == version
-        assert lines[-2:] == ["passwords_revision   = 10", "credentials_revision = 1"]
+        assert lines == [version, "acme", "passwords_revision = 10"]
 
 
 def test_a_laptop_s_bronze_takes_the_place_of_what_the_cluster_has_fetched(weather: Weather, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from weather_dagster_tests.deployment.guards import (
     Findings,
     archive_findings,
     certificate_findings,
+    choice_findings,
     declared_secrets,
     external_secret_findings,
     image_findings,
+    keep_findings,
     kubernetes_findings,
     kustomization_findings,
     name_findings,
@@ -88,7 +91,9 @@ GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "readers": lambda _, objects: reader_findings(objects),
     "written out": lambda _, objects: written_secret_findings(objects),
     "namespace": lambda _, objects: namespace_findings(objects),
+    "kept": lambda _, objects: keep_findings(objects),
     "references": lambda _, objects: reference_findings(objects),
+    "choices": lambda _, objects: choice_findings(objects),
     "services": lambda name, objects: service_findings(objects, postgres_host(name)),
     "certificates": lambda _, objects: certificate_findings(objects),
     "network": lambda _, objects: network_findings(objects),
@@ -284,6 +289,29 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ),
     ("references", "CronJob weather-ingestor", f"{CRON_POD}/serviceAccountName", "ingestor", "no ServiceAccount"),
     ("references", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/volumeMounts", [], "not mounted"),
+    ("choices", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/envFrom", [], "ingestor: no weather-settings"),
+    ("choices", "Job weather-migrate-", f"{POD}/initContainers/0/envFrom", [], "migrate: no weather-settings"),
+    (
+        "choices",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/volumeMounts/3/mountPath",
+        "/etc/places",
+        "/places is None",
+    ),
+    (
+        "choices",
+        "Deployment weather-dagster-user-deployments-weather",
+        f"{POD}/volumes/5/configMap/optional",
+        DROP,
+        "dagster-user-deployments: /places is",
+    ),
+    (
+        "choices",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/env/2",
+        {"name": "OPENWEATHER_PLAN", "value": "free"},
+        "OPENWEATHER_PLAN is written out",
+    ),
     ("services", "Service weather-postgres", "spec/selector", {"app": "postgres"}, "selects no pod"),
     ("services", "Service weather-postgres", "spec/ports/0/targetPort", "sql", "no port sql"),
     ("services", "Service weather-postgres", "metadata/name", "postgres", "postgresqlHost"),
@@ -342,6 +370,7 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ("quota", "LimitRange weather", "spec/limits/0/max/cpu", "1", "above the LimitRange"),
     ("images", "Job weather-migrate-", f"{POD}/containers/0/image", "weather-code-location:0.0.9", "the project is"),
     ("images", "Job weather-migrate-", f"{POD}/containers/0/image", "weather-code:0.1.0", "no such image"),
+    ("kept", "PersistentVolumeClaim weather-backups", "metadata/annotations", DROP, "weather-backups: holds data"),
     (
         "images",
         "CronJob weather-backup",
@@ -472,6 +501,15 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "postgresql://weather_writer@weather-postgres:5432/weather",
         "no Service weather-postgres:5432",
     ),
+    (
+        "kept",
+        "Cluster weather-postgres",
+        "metadata/annotations/helm.sh~1resource-policy",
+        "delete",
+        "Helm does not keep",
+    ),
+    ("kept", "ObjectStore weather-archive", "metadata/annotations", DROP, "weather-archive: holds data"),
+    ("kept", "Cluster weather-postgres", "spec/plugins/0/parameters/serverName", DROP, "no serverName"),
     ("secrets", "Ingress weather", "spec/tls/0/secretName", "tls", "not in secrets.yaml"),
     ("images", "Cluster weather-postgres", "spec/imageName", "ghcr.io/cloudnative-pg/postgresql:17.2", "of versions"),
 ]
@@ -559,7 +597,8 @@ def test_every_file_is_applied_by_a_kustomization(tmp_path: Path) -> None:
 
 def documented_findings(page: str) -> Findings:
     """What the guards say of the objects that the page on deployment shows, beside those of production."""
-    shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    shown = [thing for block in blocks for thing in yaml.safe_load_all(block) if thing]
     objects = [*stack("production"), *shown]
     return [*kubernetes_findings(shown), *namespace_findings(objects), *network_findings(objects)]
 

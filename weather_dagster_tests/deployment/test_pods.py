@@ -26,7 +26,7 @@ from weather_dagster.environments import ENVIRONMENTS
 from weather_dagster.hours import HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
 from weather_dagster_tests.deployment.conftest import PASSWORDS, Postgres, platform_postgres
-from weather_dagster_tests.deployment.guards import ACCOUNT
+from weather_dagster_tests.deployment.guards import ACCOUNT, PLACES_FOLDER
 from weather_dagster_tests.deployment.node import TOKEN, Node, Pod, own_network
 from weather_dagster_tests.deployment.rendering import (
     MANIFESTS,
@@ -41,34 +41,40 @@ from weather_dagster_tests.deployment.rendering import (
     own_values,
     rendered,
     with_defaults,
+    with_settings,
 )
 from weather_dagster_tests.test_dagster_dev import BACKFILL, BRONZE, LAUNCH_BACKFILL, LAUNCH_CHECK, Dagster, wait_for
 
 pytestmark = pytest.mark.integration
 
-PLACES = 10
 GRID = timedelta(hours=72)
+PLACES_FILE = "places.yaml"
+OWN = """
+locations:
+  - {id: nuuk, name: Nuuk, country: GL, latitude: 64.18, longitude: -51.72, time_zone: America/Nuuk}
+  - {id: la_paz, name: La Paz, country: BO, latitude: -16.5, longitude: -68.15, time_zone: America/La_Paz}
+  - {id: apia, name: Apia, country: WS, latitude: -13.83, longitude: -171.77, time_zone: Pacific/Apia}
+"""
+PLACES = 3
 WEB_PORT = 3000
 
 
 def values(**others: Any) -> Values:
-    """Those of kind, with the read-only web server, and a grid that begins some days ago."""
-    (settings,) = own_values("kind")["extraManifests"]
-    start = format_hour(floor_hour(utc_now()) - GRID)
-    settings["data"]["WEATHER_START_HOUR"] = start
-    return merge(
-        own_values("kind"), {"extraManifests": [settings], "dagsterWebserver": {"enableReadOnly": True}, **others}
-    )
+    """Those of kind, with the read-only web server."""
+    return merge(own_values("kind"), {"dagsterWebserver": {"enableReadOnly": True}, **others})
 
 
-def installation(**others: Any) -> list[Object]:
-    """The objects of kind, with other values."""
-    return [
-        *rendered(with_defaults(values(**others))),
+def installation() -> list[Object]:
+    """The objects of kind, with a grid that begins some days ago and places of one's own."""
+    objects = [
+        *rendered(with_defaults(values())),
         *manifests("kind"),
         *manifests("ingestor"),
         *documents(MANIFESTS / "jobs" / "migrate.yaml"),
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "weather-places"}, "data": {PLACES_FILE: OWN}},
     ]
+    start = format_hour(floor_hour(utc_now()) - GRID)
+    return with_settings(objects, WEATHER_START_HOUR=start, WEATHER_LOCATIONS=f"{PLACES_FOLDER}/{PLACES_FILE}")
 
 
 @pytest.fixture(scope="module")
@@ -209,11 +215,23 @@ def ingestor(node: Node) -> Object:
     return template
 
 
-def test_the_ingestor_lands_the_last_hours(node: Node, postgres: Postgres) -> None:
-    now = floor_hour(utc_now())
+def test_the_ingestor_lands_the_running_hour_of_the_places_that_are_chosen(node: Node, postgres: Postgres) -> None:
     pod = node.start("ingestor", ingestor(node))
     assert pod.wait(60) == 0, pod.output
-    assert count(postgres, "bronze.observations", HourRange(now - timedelta(hours=3), now)) == 4 * PLACES
+    now = floor_hour(utc_now())
+    # Begun before the hour was over.
+    assert count(postgres, "bronze.observations", HourRange(now - timedelta(hours=1), now)) == PLACES
+    landed = postgres.sql("weather_writer", "weather", "select distinct location_id from bronze.observations")
+    assert sorted(landed.stdout.split()) == ["apia", "la_paz", "nuuk"]
+
+
+def test_the_ingestor_keeps_to_the_first_hour_that_is_chosen(node: Node) -> None:
+    template = copy.deepcopy(ingestor(node))
+    (container,) = template["spec"]["containers"]
+    container["command"][-1] = container["command"][-1].replace("date -u", "date -u -d '-80 hours'")
+    pod = node.start("too-early", template)
+    assert pod.wait(60) != 0
+    assert "lies before the first hour of the grid" in pod.output
 
 
 def test_a_backfill_outlives_an_upgrade_of_the_code_server(platform: Platform, postgres: Postgres) -> None:
@@ -286,7 +304,7 @@ def test_each_command_of_the_operations_does_its_work_in_the_code_server(
     # Those that look are right when they find something wrong, and there is nobody to tell of it.
     may_end_with_1 = ("weather status", "weather doctor", "weather locations check", "weather alerts test")
     for line in lines:
-        told = line.replace("HOUR", format_hour(hour)).replace("PLACE", "quito").replace("PATTERN", "check *")
+        told = line.replace("HOUR", format_hour(hour)).replace("PLACE", "apia").replace("PATTERN", "check *")
         done = platform.code.exec(*shlex.split(told.partition(" && ")[0]))
         said = done.stdout + done.stderr
         assert done.returncode == 0 or (done.returncode == 1 and line.startswith(may_end_with_1)), f"{line}:\n{said}"

@@ -208,11 +208,22 @@ def test_the_job_of_a_run_is_what_the_values_say(
         "/tmp": "tmp",  # noqa: S108 - a mount of the pod
         "/opt/dagster/dagster_home": "dagster-home",
         "/var/lib/weather": "weather-home",
+        "/places": "places",
         ACCOUNT: "no-token",
         "/etc/postgres-ca": "postgres-ca",
     }
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "2Gi"}
     assert PASSWORDS["dagster"] not in json.dumps(job)
+
+
+def test_a_run_pulls_its_image_with_the_secret_of_the_code_server(
+    cluster: Cluster, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {"imagePullSecrets": [{"name": "ghcr"}]}
+    values = merge(own_values("kind"), {"dagster-user-deployments": secrets})
+    launch(values, cluster, postgres, tmp_path, monkeypatch)
+    (job,) = cluster.jobs
+    assert job["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "ghcr"}]
 
 
 def test_the_job_of_a_run_passes_the_guards(
