@@ -21,7 +21,6 @@ from weather_dagster_tests.deployment.guards import quota_findings, schema_findi
 from weather_dagster_tests.deployment.rendering import (
     PROJECT,
     VALUES,
-    Object,
     manifests,
     merge,
     name_of,
@@ -265,34 +264,6 @@ def test_what_does_not_exist_is_found(before: str, after: str, finding: str) -> 
     assert finding in unknown(text().replace(before, after))
 
 
-def restored(document: str, folder: Path) -> Object:
-    """The server that the restore in production makes, by its own commands; a function stands in for kubectl."""
-    _, _, section = document.partition("**In production**")
-    (script, *_) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    (cluster,) = (thing for thing in manifests("production") if thing["kind"] == "Cluster")
-    (folder / "there.json").write_text(json.dumps(cluster), encoding="utf-8")
-    kubectl = 'kubectl() { case "$1" in get) cat there.json;; apply) cat > made.json;; esac; }'
-    subprocess.run(["sh", "-e", "-c", f"{kubectl}\n{script}"], cwd=folder, check=True, capture_output=True)
-    made: Object = json.loads((folder / "made.json").read_text(encoding="utf-8"))
-    return made
-
-
-def archive_of(cluster: Object) -> str:
-    (plugin,) = cluster["spec"]["plugins"]
-    return str(plugin["parameters"]["serverName"])
-
-
-@pytest.mark.skipif(not (shutil.which("sh") and shutil.which("jq")), reason="there is no sh or no jq on the PATH")
-def test_a_restored_server_reads_the_old_archive_and_writes_one_of_its_own(tmp_path: Path) -> None:
-    cluster = restored(text(), tmp_path)
-    (source,) = cluster["spec"]["externalClusters"]
-    assert source["plugin"]["parameters"]["serverName"] == "weather-postgres"
-    assert archive_of(cluster) == name_of(cluster) != "weather-postgres"
-    # Without the line it would meet the archive of the old one, and stop.
-    former = re.sub(r"\n *\| \.plugins\[0\]\.parameters\.serverName = .*", "", text())
-    assert archive_of(restored(former, tmp_path)) == "weather-postgres"
-
-
 @pytest.mark.integration
 @pytest.mark.skipif(not shutil.which("sh"), reason="there is no sh on the PATH")
 def test_the_rotation_gives_every_role_its_new_password_and_takes_the_old_one(
@@ -336,7 +307,9 @@ def signs_in(url: str) -> bool:
     return subprocess.run(line, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/etc/postgres-ca/ca.crt"])
+@pytest.mark.parametrize(
+    "asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/var/run/secrets/postgres/ca.crt"]
+)
 @pytest.mark.skipif(not shutil.which("sed"), reason="there is no sed on the PATH")
 def test_a_url_of_a_secret_is_led_through_the_port_forward(asked: str) -> None:
     (expression,) = re.findall(r'^url\(\) .* \| sed "(.*)"; \}$', text(), re.MULTILINE)

@@ -40,7 +40,7 @@ from weather_dagster_tests.deployment.rendering import (
 
 pytestmark = pytest.mark.integration
 
-MOUNTED = "/etc/postgres-ca"
+MOUNTED = "/var/run/secrets/postgres"
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 """What a client begins with; else it asks for Kerberos, which nobody has here."""
 

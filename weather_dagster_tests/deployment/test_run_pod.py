@@ -210,7 +210,7 @@ def test_the_job_of_a_run_is_what_the_values_say(
         "/var/lib/weather": "weather-home",
         "/places": "places",
         ACCOUNT: "no-token",
-        "/etc/postgres-ca": "postgres-ca",
+        "/var/run/secrets/postgres": "postgres-ca",
     }
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "2Gi"}
     assert PASSWORDS["dagster"] not in json.dumps(job)
