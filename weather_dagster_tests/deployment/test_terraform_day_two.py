@@ -263,8 +263,9 @@ def test_no_kind_cluster_is_made_beside_production(production: Clone) -> None:
 
 
 def test_a_kind_cluster_can_be_given_up_on_purpose(kind: Clone) -> None:
-    kind("terraform -chdir=terraform/cluster destroy")
-    kind("terraform -chdir=terraform/cluster apply -var=name=other")
+    kind(block(TERRAFORM, "cluster destroy"))
+    kind.settings("cluster").write_text('name = "other"\n', encoding="utf-8")
+    kind(INSTALL)
 
 
 @pytest.mark.parametrize(
