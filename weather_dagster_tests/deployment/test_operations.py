@@ -40,6 +40,7 @@ PAGES = sorted(
 READERS_OWN = {
     *(f"terraform/platform/{name}.yaml" for name in ("mine", "places")),
     *(f"terraform/{module}/settings.auto.tfvars" for module in MODULES),
+    "terraform/platform/terraform.tfstate",
 }
 """Files that who follows the pages writes."""
 ALERTS = {
