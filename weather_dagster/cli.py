@@ -20,7 +20,7 @@ from rich.table import Table
 
 from weather_dagster import locations_command, logs, status_command
 from weather_dagster.alerts_command import alerts
-from weather_dagster.environments import environment_of, store_of
+from weather_dagster.environments import environment_of, is_in_pod, store_of
 from weather_dagster.errors import ConfigurationError, HourNotServed, ProviderError, WarehouseError, WeatherError
 from weather_dagster.hours import HOUR, HourRange, floor_hour, parse_hour, require_in_grid, utc_now
 from weather_dagster.quarantine_command import quarantine
@@ -367,7 +367,7 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
         ConfigurationError: this is a pod of a cluster.
         HourNotServed: naming what could not be served; what could be is landed and refined all the same.
     """
-    if environment_of(settings).is_shared and "KUBERNETES_SERVICE_HOST" in os.environ:
+    if environment_of(settings).is_shared and is_in_pod():
         raise ConfigurationError(
             "in a pod, Dagster's run monitoring takes a run that has no Job for a dead one, and fails it; let `weather "
             "ingest` land the hours, which the sensor refresh_waiting_loads takes on to gold, or run them in the UI"

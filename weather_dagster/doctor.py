@@ -173,7 +173,7 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
         return
     # Here, not above: Dagster takes a second to import, and a new home has nothing of it.
     from weather_dagster.automation.instance import recorded_instance
-    from weather_dagster.status import daemon_is_up
+    from weather_dagster.status import daemon_is_up, daemon_remedy
 
     try:
         with recorded_instance(settings) as instance:
@@ -187,7 +187,7 @@ def _daemon(settings: Settings) -> Iterator[Finding]:
         "daemon",
         Verdict.WARN,
         "Dagster's daemon does not run, so nothing is fetched by itself and nobody is told of problems",
-        "`weather dev` starts it",
+        daemon_remedy(),
     )
 
 

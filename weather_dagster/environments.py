@@ -132,6 +132,11 @@ def require_postgres_url(settings: Settings) -> SecretStr:
     return settings.weather_postgres_url
 
 
+def is_in_pod() -> bool:
+    """Whether this process runs in a pod of Kubernetes, which tells every container where its API is."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ
+
+
 def tell_dagster(settings: Settings) -> str | None:
     """Let Dagster, in this process or in one that it starts, find the database of its records, if it has one.
 

@@ -12,7 +12,7 @@ from weather_dagster.alerts.reports import Severity
 from weather_dagster.automation.instance import recorded_instance
 from weather_dagster.automation.schedules import TRIGGER_TAG
 from weather_dagster.checks.freshness import WEATHER_LIMITS
-from weather_dagster.environments import store_of
+from weather_dagster.environments import is_in_pod, store_of
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, floor_hour
 from weather_dagster.locations import Location, load_locations
@@ -101,7 +101,7 @@ def examine(settings: Settings, now: datetime) -> Status:
             runs, is_daemon_up = last_runs(instance, RUNS_SHOWN), daemon_is_up(instance, now)
             scheduled = instance.get_runs(dg.RunsFilter(tags={TRIGGER_TAG: "schedule"}), limit=1)
             if scheduled and not is_daemon_up:
-                faults.append("Dagster's daemon does not run: nothing is fetched by itself; `weather dev` starts it")
+                faults.append("Dagster's daemon does not run: nothing is fetched by itself; " + daemon_remedy())
     spent = WeatherApi.from_settings(settings).spent()
     return Status(
         settings.provider, tuple(faults), tuple(places), tuple(alerts), tuple(spent), tuple(runs), is_daemon_up
@@ -155,6 +155,11 @@ def last_runs(instance: DagsterInstance, limit: int) -> list[RunStatus]:
             )
         )
     return runs
+
+
+def daemon_remedy() -> str:
+    """What to do about a daemon that does not run."""
+    return "`kubectl logs deployment/weather-dagster-daemon` says why" if is_in_pod() else "`weather dev` starts it"
 
 
 def daemon_is_up(instance: DagsterInstance, now: datetime) -> bool:

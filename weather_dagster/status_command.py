@@ -20,7 +20,7 @@ out = Console()
 def status(json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False) -> None:
     """Show on one screen whether it is healthy; exit code 1 when it is not."""
     from weather_dagster.budget import outlook
-    from weather_dagster.status import examine
+    from weather_dagster.status import daemon_remedy, examine
 
     settings, now = Settings.load(), utc_now()
     told = examine(settings, now)
@@ -56,9 +56,7 @@ def status(json: Annotated[bool, typer.Option("--json", help="As JSON, for progr
             runs.add_row(run.run_id[:8], run.job, run.status, began, f"{run.seconds:.0f}" if run.seconds else "–")
         if told.runs:
             out.print(runs)
-        daemon = (
-            "running" if told.is_daemon_up else "not running, so nothing is fetched by itself; `weather dev` starts it"
-        )
+        daemon = "running" if told.is_daemon_up else f"not running, so nothing is fetched by itself; {daemon_remedy()}"
         out.print(f"Dagster's daemon: {daemon}", highlight=False, soft_wrap=True)
     if told.faults:
         raise typer.Exit(1)

@@ -376,7 +376,9 @@ def test_the_daemon_of_a_cluster_is_looked_for_in_its_records(
     monkeypatch.setenv("WEATHER_POSTGRES_URL", postgres_url)
     found = {finding.check: finding for finding in findings()}
     assert found["warehouse"].verdict is Verdict.OK
-    assert found["daemon"].verdict is Verdict.WARN
+    assert (found["daemon"].verdict, found["daemon"].way_out) == (Verdict.WARN, "`weather dev` starts it")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert told(findings(), "daemon").way_out == "`kubectl logs deployment/weather-dagster-daemon` says why"
     monkeypatch.setenv("WEATHER_DAGSTER_STORAGE_URL", with_parts(postgres_url, dbname="nowhere"))
     found = {finding.check: finding for finding in findings()}
     assert found["daemon"].verdict is Verdict.FAIL
