@@ -118,12 +118,11 @@ def file_findings(root: Path) -> Findings:
             f"{environment}: {path.relative_to(MANIFESTS)} is in one of the two only" for path in sorted(ours ^ theirs)
         ]
     dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^FROM .* AS ([\w-]+)$", dockerfile, re.MULTILINE))
     wanted = _literals(cluster["locals"]["images"])
-    findings += [f"no target {name} in the Dockerfile" for name in sorted(wanted - targets)]
-    copied = {
-        name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE) for name in line.split()
-    }
+    findings += [
+        f"no target {name} in the Dockerfile" for name in sorted(wanted - set(image_guards.images(dockerfile)))
+    ]
+    copied = image_guards.context_sources(dockerfile, wanted)
     sources = cluster["locals"]["image_sources"]
     return findings + [f"a change of {name} builds no image" for name in sorted(copied) if name not in sources]
 

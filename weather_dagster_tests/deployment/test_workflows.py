@@ -25,6 +25,7 @@ GUARDS: dict[str, Guard] = {
     "rights": lambda texts, _: guards.right_findings(texts),
     "paths": lambda texts, _: guards.path_findings(texts, DEPENDABOT),
     "calls": lambda texts, _: guards.call_findings(texts, MAKEFILE),
+    "coverage": lambda texts, _: guards.coverage_findings(texts),
     "versions": lambda texts, _: guards.version_findings(texts),
     "cluster": lambda texts, _: guards.cluster_findings(texts["kind.yml"], VALUES, VARIABLES),
 }
@@ -115,7 +116,29 @@ FAULTS = {
         "image: weather-loader",
         "no image weather-loader",
     ),
-    "no such stage": ("calls", "release.yml", "[code-location, ingestor]", "[superset]", "no image superset"),
+    "no such stage": ("calls", "release.yml", "[code-location, ingestor, superset]", "[loader]", "no image loader"),
+    "another image's program": (
+        "calls",
+        "images.yml",
+        "superset db upgrade",
+        "weather status",
+        "superset: weather is not a command",
+    ),
+    "an image that nobody runs": (
+        "coverage",
+        "images.yml",
+        'superset:$VERSION"',
+        'ingestor:$VERSION"',
+        "runs the image",
+    ),
+    "an image that nobody scans": ("coverage", "images.yml", "image: weather-superset", "image: a", "scans the image"),
+    "an image that nobody releases": (
+        "coverage",
+        "release.yml",
+        ", superset]",
+        "]",
+        "nobody releases the image superset",
+    ),
     "no such build argument": ("calls", "release.yml", "REVISION=", "COMMIT=", "no ARG COMMIT"),
     "a Python of tomorrow": ("versions", "resolve.yml", '"3.11"', '"3.14"', "Python 3.14 is not in"),
     "a Terraform too old": (

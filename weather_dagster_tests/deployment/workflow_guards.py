@@ -192,7 +192,8 @@ def call_findings(texts: Texts, makefile: str) -> Findings:
             unknown = [word for word in words[1:] if not word.startswith("-") and word not in known_targets]
             findings += [f"{where}: make knows no target {target}" for target in unknown]
         elif program == "check_image.sh":
-            findings += command_findings(words[2:])
+            known = image_guards.program_findings(image_guards.target_of(words[1]), words[2:])
+            findings += [f"{where}: {finding}" for finding in known]
         elif program == "weather":
             findings += [f"{where}: {finding}" for finding in command_findings(words)]
         findings += [
@@ -213,6 +214,30 @@ def call_findings(texts: Texts, makefile: str) -> Findings:
             if image and image not in images:
                 findings.append(f"{file} {name}: no image {image}")
     return findings
+
+
+def coverage_findings(texts: Texts) -> Findings:
+    """Images that nobody runs, scans or releases."""
+    images, release = ({file: texts[file]} for file in ("images.yml", "release.yml"))
+    run = {words[1] for _, _, words in commands(images) if words[0].endswith("check_image.sh")}
+    scanned = {step.get("with", {}).get("image", "") for _, _, job in jobs(images) for step in job["steps"]}
+    released = {
+        target
+        for _, _, job in jobs(release)
+        for step in job["steps"]
+        for target in resolved(step.get("with", {}).get("target", ""), job)
+    }
+    seen = {
+        "runs": set(map(image_guards.target_of, run)),
+        "scans": set(map(image_guards.target_of, scanned)),
+        "releases": released,
+    }
+    return [
+        f"nobody {does} the image {name}"
+        for does, found in seen.items()
+        for name in image_guards.images(image_guards.DOCKERFILE.read_text())
+        if name not in found
+    ]
 
 
 def version_findings(texts: Texts) -> Findings:
