@@ -6,6 +6,8 @@
 #
 # All run as uid 10001 with a read-only root: all that is written goes to /var/lib/weather, DAGSTER_HOME and /tmp, which are
 # mounts. The label weather.size-budget-mb is what an image may take unpacked; .github/scripts/check_image.sh measures.
+#
+# None of them was built where this was written. What was run by the same lines, and how: docs/deployment.md.
 
 # The tag moves with Python's patches and Debian's. A release passes the same with the digest it found, which fixes it:
 # --build-arg PYTHON_IMAGE=docker.io/library/python:3.11-slim-trixie@sha256:...
@@ -131,6 +133,6 @@ EXPOSE 8088
 HEALTHCHECK --interval=30s --timeout=15s --start-period=180s \
     CMD ["python", "-c", "from http.client import HTTPConnection; server = HTTPConnection('127.0.0.1', 8088); \
         server.request('GET', '/health'); raise SystemExit(server.getresponse().status != 200)"]
-# One worker: the count of failed sign-ins is its own. More replicas serve more people.
+# One worker, which counts the attempts to sign in: more replicas serve more people. No socket that steers it from inside.
 CMD ["gunicorn", "--bind", "0.0.0.0:8088", "--worker-class", "gthread", "--threads", "8", "--timeout", "120", \
-    "superset.app:create_app()"]
+    "--no-control-socket", "superset.app:create_app()"]
