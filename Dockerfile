@@ -20,10 +20,11 @@ COPY constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --constraint constraints.txt pip \
     && python -m venv --without-pip /opt/venv
-# Of everything that is installed from here on.
+# Of everything that is installed from here on. 0 is how pip is told not to compile, by a variable: compileall does it, once
+# all is there, so that no start compares times.
 ENV PIP_PYTHON=/opt/venv/bin/python \
     PIP_BUILD_CONSTRAINT=/opt/weather/constraints.txt \
-    PIP_NO_COMPILE=1
+    PIP_NO_COMPILE=0
 
 
 FROM build AS build-weather

@@ -75,8 +75,8 @@ TALISMAN_CONFIG = {
     "session_cookie_secure": SESSION_COOKIE_SECURE,
 }
 
-# Passwords are not to be guessed, at the page or at the API. Nothing else is limited: a dashboard asks for all its charts
-# at once.
+# Passwords are not to be guessed, by the page or by the API. Nothing else is limited: a dashboard asks for all its
+# charts at once.
 RATELIMIT_ENABLED = True
 RATELIMIT_STORAGE_URI = "memory://"
 RATELIMIT_APPLICATION = ""
