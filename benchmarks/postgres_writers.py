@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from weather_dagster.datasets import OBSERVATIONS, payload_hash
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import load_locations
+from weather_dagster.warehouse.base import Load
 from weather_dagster.warehouse.postgres import PostgresStore
 from weather_dagster_tests.postgres import fresh_database
 from weather_dagster_tests.records import to_arrow
@@ -57,7 +58,7 @@ def rows_of(hours: HourRange) -> list[tuple[object, ...]]:
 def ours(url: str, table: pa.Table, hours: HourRange) -> int:
     with PostgresStore(SecretStr(url)).open() as warehouse:
         landed = warehouse.land(
-            OBSERVATIONS, table, [], PLACES, provider="simulator", hours=hours, run_id="benchmark", now=START
+            Load(OBSERVATIONS, table, [], PLACES, provider="simulator", hours=hours, run_id="benchmark", now=START)
         )
         return landed.rows_added
 

@@ -364,8 +364,14 @@ def run_job(settings: Settings, hours: HourRange, places: Sequence[str] = ()) ->
     """Run the job over the range and print what its checks found.
 
     Raises:
+        ConfigurationError: this is a pod of a cluster.
         HourNotServed: naming what could not be served; what could be is landed and refined all the same.
     """
+    if environment_of(settings).is_shared and "KUBERNETES_SERVICE_HOST" in os.environ:
+        raise ConfigurationError(
+            "in a pod, Dagster's run monitoring takes a run that has no Job for a dead one, and fails it; let `weather "
+            "ingest` land the hours, which the sensor refresh_waiting_loads takes on to gold, or run them in the UI"
+        )
     with err.status("Loading Dagster, dbt and the project"):
         from weather_dagster.automation.instance import prepare_dagster_home
         from weather_dagster.automation.local_run import run_hourly_weather

@@ -18,7 +18,7 @@ from weather_dagster.errors import ConfigurationError, ProviderError, RangeIncom
 from weather_dagster.hours import HourRange, utc_now
 from weather_dagster.locations import Location
 from weather_dagster.settings import realm
-from weather_dagster.warehouse.base import Warehouse
+from weather_dagster.warehouse.base import Load, Warehouse
 from weather_dagster.weather_api.api import Closed, Failure, Fetched, WeatherApi
 from weather_dagster.weather_api.endpoints import ApiCall
 from weather_dagster.weather_api.ledger import LandedCall
@@ -228,14 +228,16 @@ def _land(warehouse: Warehouse, landing: Landing, fetched: Fetched, locations: S
         _require_same_realm(_held_realms(warehouse), fetched.provider)
     if records.num_rows or fetched.rejections:
         landed = warehouse.land(
-            dataset,
-            records,
-            fetched.rejections,
-            locations,
-            provider=fetched.provider,
-            hours=fetched.hours,
-            run_id=run_id,
-            now=utc_now(),
+            Load(
+                dataset,
+                records,
+                fetched.rejections,
+                locations,
+                provider=fetched.provider,
+                hours=fetched.hours,
+                run_id=run_id,
+                now=utc_now(),
+            )
         )
         landing.rows_added += landed.rows_added
         landing.quarantined += landed.quarantined

@@ -18,7 +18,7 @@ from weather_dagster.datasets import DATASETS, Dataset, DatasetName, Rejection, 
 from weather_dagster.errors import MalformedAnswer
 from weather_dagster.hours import HOUR, HourRange, floor_hour
 from weather_dagster.locations import Location
-from weather_dagster.warehouse.base import QuarantineKey, Warehouse
+from weather_dagster.warehouse.base import Load, QuarantineKey, Warehouse
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
 
 EXCERPT = 300
@@ -338,15 +338,17 @@ def _land(
         told_hours = [*landed_rows[dataset.partition_column].to_pylist(), *(key.hour_utc for key in resolved)]
         used = {key.location_id for key in resolved}
         landed = store.land(
-            dataset,
-            landed_rows,
-            rejections,
-            [place for place in places.values() if place.id in used],
-            provider=provider,
-            hours=HourRange(floor_hour(min(told_hours)), floor_hour(max(told_hours))),
-            run_id=run_id,
-            now=now,
-            resolved=resolved,
+            Load(
+                dataset,
+                landed_rows,
+                rejections,
+                [place for place in places.values() if place.id in used],
+                provider=provider,
+                hours=HourRange(floor_hour(min(told_hours)), floor_hour(max(told_hours))),
+                run_id=run_id,
+                now=now,
+                resolved=resolved,
+            )
         )
         outcome.rows_added += landed.rows_added
 

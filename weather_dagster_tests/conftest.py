@@ -89,8 +89,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def without_settings() -> dict[str, str]:
-    """The environment without any of our settings."""
-    ours = ("WEATHER_", "OPENWEATHER_", "DAGSTER_HOME", "DBT_")
+    """The environment without any of our settings, and as outside a pod."""
+    ours = ("WEATHER_", "OPENWEATHER_", "DAGSTER_HOME", "DBT_", "KUBERNETES_SERVICE_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 

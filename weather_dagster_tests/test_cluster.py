@@ -157,11 +157,14 @@ def test_the_password_is_in_no_file_and_in_no_table(settings: dict[str, str], pa
             assert found == [(0,)], table
 
 
+@pytest.mark.parametrize("tables", ["", "create table event_logs (id int)"], ids=["none yet", "another's"])
 def test_a_role_that_may_not_keep_dagsters_records_is_told_where_to(
-    postgres_server: str, password: str, weather: Weather
+    postgres_server: str, password: str, weather: Weather, tables: str
 ) -> None:
     role = f"lander_{password[:8]}"
     with psycopg.connect(postgres_server, autocommit=True) as server, fresh_database(postgres_server) as database:
+        with psycopg.connect(database, autocommit=True) as owner:
+            owner.execute(tables.encode())
         server.execute(f"create role {role} login password '{password}'".encode())
         try:
             own = with_parts(database, user=role, password=password)
@@ -170,7 +173,7 @@ def test_a_role_that_may_not_keep_dagsters_records_is_told_where_to(
             server.execute(f"drop role {role}".encode())
     assert result.returncode == 1
     error = result.stderr.splitlines()[-1]
-    assert error.startswith(f"Error: '{role}' may not make the tables of Dagster's records")
+    assert error.startswith(f"Error: '{role}' may not keep Dagster's records")
     assert "WEATHER_DAGSTER_STORAGE_URL" in error
 
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -13,12 +15,14 @@ from typing import Any, TypeVar
 import duckdb
 import httpx
 import pytest
+import yaml
 
 from weather_dagster.automation.instance import WORKSPACE_FILE
 from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
 from weather_dagster.settings import realm
 from weather_dagster_tests.conftest import BIN, KEY, free_port, without_settings
+from weather_dagster_tests.deployment.workflow_guards import SCRIPTS, WORKFLOWS
 
 pytestmark = pytest.mark.integration
 
@@ -67,7 +71,8 @@ query { assetNodes { assetKey { path } description owners { ... on TeamAssetOwne
 } }
 """
 
-
+BACKFILLS = "query { partitionBackfillsOrError(limit: 1) { ... on PartitionBackfills { results { id } } } }"
+CANCEL = "mutation ($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }"
 RESOURCES = """
 query { allTopLevelResourceDetailsOrError(repositorySelector: {
   repositoryLocationName: "weather", repositoryName: "__repository__"
@@ -270,3 +275,42 @@ def test_a_backfill_of_48_hours_is_one_bronze_run_and_one_dbt_run(
         f"select count(*) from gold.hourly_weather where valid_hour_utc between '{hours.first}' and '{hours.last}'",
     )
     assert rows == PLACES * 48
+
+
+def line_of_kind(url: str) -> str:
+    """The line of .github/workflows/kind.yml that starts a backfill, for another web server."""
+    steps = yaml.safe_load((WORKFLOWS / "kind.yml").read_text(encoding="utf-8"))["jobs"]["install"]["steps"]
+    (found,) = [
+        line for step in steps for line in re.findall(r"^python3 .*", step.get("run", ""), re.MULTILINE | re.DOTALL)
+    ]
+    assert "http://127.0.0.1:3000 " in found
+    return str(found).replace("http://127.0.0.1:3000", url)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the workflow's runner is one of Linux, whose date counts hours")
+def test_the_workflow_on_kind_fills_two_hours_through_the_web_server(dagster: Dagster) -> None:
+    line = line_of_kind(str(dagster.client.base_url).rstrip("/"))
+    done = subprocess.run(["bash", "-ec", line], cwd=SCRIPTS.parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "'status': 'COMPLETED_SUCCESS'" in done.stdout
+    assert done.stdout.count("'status': 'SUCCESS'") == 2
+
+
+def test_the_script_of_the_workflow_fails_when_there_is_no_such_hour_and_when_the_backfill_is_cancelled(
+    dagster: Dagster,
+) -> None:
+    command = [sys.executable, SCRIPTS / "backfill.py", str(dagster.client.base_url).rstrip("/")]
+    done = subprocess.run([*command, "2026-01-01T00:00"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "2026-01-01T00:00" in done.stderr
+
+    def newest() -> Any:
+        return dagster.ask(BACKFILLS)["partitionBackfillsOrError"]["results"]
+
+    before = newest()
+    hour = partition_key(floor_hour(utc_now()) - timedelta(hours=70))
+    process = subprocess.Popen([*command, hour], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    (backfill,) = wait_for(newest, lambda found: found != before, timeout=60)
+    dagster.ask(CANCEL, id=backfill["id"])
+    _, told = process.communicate(timeout=180)
+    assert (process.returncode, told) == (1, "the backfill failed\n")

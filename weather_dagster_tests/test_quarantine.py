@@ -13,7 +13,7 @@ from weather_dagster.datasets import AIR_QUALITY, FORECASTS, OBSERVATIONS, Datas
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location
 from weather_dagster.quarantine import EXCERPT, Count, Redriven, entries, redrive, summary
-from weather_dagster.warehouse.base import Landed, Warehouse
+from weather_dagster.warehouse.base import Landed, Load, Warehouse
 from weather_dagster.weather_api.endpoints import ApiCall, Endpoint
 from weather_dagster.weather_api.providers import known_endpoints
 from weather_dagster.weather_api.records import Answer
@@ -63,7 +63,9 @@ def fetch(
     (answer,) = call.read(document or {"list": list(records)}, "openweather")
     rows, rejections = answer.finish()
     dataset = call.endpoint.dataset
-    return store.land(dataset, rows, rejections, [place], provider="openweather", hours=hours, run_id="fetch", now=NOW)
+    return store.land(
+        Load(dataset, rows, rejections, [place], provider="openweather", hours=hours, run_id="fetch", now=NOW)
+    )
 
 
 def again(store: Warehouse, places: Sequence[Location] = (LYON, OSLO), **how: Any) -> Redriven:
@@ -264,7 +266,7 @@ def test_a_forecast_is_read_as_one_though_observations_come_from_the_same_path(s
     document = {"lat": 45.75, "lon": 4.85, "hourly": [{**flat(int(START.timestamp())), "temp": "warm"}]}
     (answer,) = ApiCall(source, (LYON,), hour).read(document, "openweather")
     rows, rejections = answer.finish()
-    store.land(FORECASTS, rows, rejections, [LYON], provider="openweather", hours=hour, run_id="fetch", now=NOW)
+    store.land(Load(FORECASTS, rows, rejections, [LYON], provider="openweather", hours=hour, run_id="fetch", now=NOW))
     assert open_reasons(store) == ["contract"]
     store.execute("update bronze.quarantine set payload = replace(payload, '\"warm\"', '9')")
     assert again(store) == Redriven(tried=1, landed=1, rows_added=1)
@@ -408,7 +410,7 @@ def fetch_columns(store: Warehouse, *, latitude: float = 45.75, unit: str = "°C
     document["hourly_units"]["temperature_2m"] = unit
     (answer,) = ApiCall(OPEN_METEO, (LYON,), DAY).read(document, "open_meteo")
     rows, rejections = answer.finish()
-    store.land(OBSERVATIONS, rows, rejections, [LYON], provider="open_meteo", hours=DAY, run_id="fetch", now=NOW)
+    store.land(Load(OBSERVATIONS, rows, rejections, [LYON], provider="open_meteo", hours=DAY, run_id="fetch", now=NOW))
 
 
 def test_a_value_in_another_unit_does_not_pass_for_one_in_the_right_unit(store: Warehouse) -> None:

@@ -5,6 +5,7 @@ locals {
   version    = regex("version=\"([^\"]+)\"", file("${local.root}/setup.py"))[0]
   kubeconfig = pathexpand(var.kubeconfig_path)
   is_kind    = var.existing_context == null
+  cluster    = local.is_kind ? "the kind cluster ${var.name}" : "the context ${var.existing_context}"
 
   # By target of the Dockerfile.
   images = {
@@ -19,6 +20,21 @@ locals {
     tolist(fileset(local.root, "weather_dbt/*.yml")),
   ))
   sources_sum = sha256(join("", [for name in local.image_sources : filesha256("${local.root}/${name}")]))
+}
+
+# Which cluster the state is of, as the first apply had it. For another one Terraform would take this one away, and the
+# databases in it.
+resource "terraform_data" "cluster" {
+  input = local.cluster
+
+  lifecycle {
+    ignore_changes = [input]
+
+    postcondition {
+      condition     = self.output == local.cluster
+      error_message = "The state of terraform/cluster is of ${self.output}, the settings name ${local.cluster}. Name the former again in terraform/cluster/settings.auto.tfvars; for another cluster take another clone, which has a state of its own. To give ${self.output} up: `terraform -chdir=terraform/cluster destroy`."
+    }
+  }
 }
 
 resource "kind_cluster" "weather" {
@@ -41,6 +57,11 @@ resource "kind_cluster" "weather" {
     node {
       role = "control-plane"
     }
+  }
+
+  # The provider changes nothing of a cluster: it would make it anew, empty. What is above is for the next one.
+  lifecycle {
+    ignore_changes = all
   }
 }
 

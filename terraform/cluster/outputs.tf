@@ -1,6 +1,6 @@
 output "kubeconfig_path" {
   description = "The kubeconfig that has the context."
-  value       = local.kubeconfig
+  value       = local.is_kind ? kind_cluster.weather[0].kubeconfig_path : local.kubeconfig
 }
 
 output "kube_context" {

@@ -10,7 +10,7 @@ data "terraform_remote_state" "cluster" {
   lifecycle {
     postcondition {
       condition     = var.environment != null || try(self.outputs.is_kind, true)
-      error_message = "terraform/cluster leads to an existing cluster: say -var environment=production, or kind if it may be thrown away."
+      error_message = "terraform/cluster leads to an existing cluster: say environment = \"production\" in terraform/platform/settings.auto.tfvars, or \"kind\" if it may be thrown away."
     }
 
     postcondition {
@@ -27,11 +27,18 @@ locals {
   environment = coalesce(var.environment, "kind")
   registry    = var.image_registry == null ? "" : "${var.image_registry}/"
 
+  installation = "${local.environment} in the namespace ${var.namespace} of ${data.terraform_remote_state.cluster.outputs.kube_context}"
+
   overlays = concat([local.environment], var.warehouse == "databricks" ? ["databricks"] : [])
   values = [
     for name in concat(["dagster"], local.overlays) :
     replace(file("${local.helm_values}/${name}.yaml"), "repository: weather-", "repository: ${local.registry}weather-")
   ]
+
+  pull_secret_values = var.image_pull_secret == null ? [] : [yamlencode({
+    imagePullSecrets         = [{ name = var.image_pull_secret }]
+    dagster-user-deployments = { imagePullSecrets = [{ name = var.image_pull_secret }] }
+  })]
 
   # Those of kustomization.yaml in the environment's folder; a test compares them.
   manifest_folders = {
@@ -40,15 +47,25 @@ locals {
   }
   # On kind the Secret is made here.
   databricks_folders = var.warehouse == "databricks" && local.environment == "production" ? ["databricks"] : []
+  ingestor_folders   = var.ingestor ? ["ingestor"] : []
   manifest_files = flatten([
-    for folder in concat(local.manifest_folders[local.environment], local.databricks_folders) : [
+    for folder in concat(local.manifest_folders[local.environment], local.databricks_folders, local.ingestor_folders) : [
       for name in fileset("${local.helm_values}/manifests/${folder}", "*.yaml") :
       "${folder}/${name}" if name != "kustomization.yaml"
     ]
   ])
+  # Before a line that every pod has.
+  pull_secret = var.image_pull_secret == null ? "" : "$${1}imagePullSecrets: [{name: ${var.image_pull_secret}}]\n"
+  texts = {
+    for name in concat(local.manifest_files, ["jobs/migrate.yaml"]) :
+    name => replace(
+      replace(file("${local.helm_values}/manifests/${name}"), "\r\n", "\n"),
+      "/(?m)^( +)automountServiceAccountToken: /", "${local.pull_secret}$${1}automountServiceAccountToken: "
+    )
+  }
   documents = flatten([
     for name in concat(local.manifest_files, ["jobs/migrate.yaml"]) : [
-      for text in split("\n---\n", replace(file("${local.helm_values}/manifests/${name}"), "\r\n", "\n")) :
+      for text in split("\n---\n", local.texts[name]) :
       # With the line's end that the split took: a script in it would lose its own.
       yamldecode(replace("${text}\n", "image: weather-", "image: ${local.registry}weather-"))
     ]
@@ -57,9 +74,19 @@ locals {
   migration = one([for each in local.documents : each if try(each.metadata.generateName, null) == "weather-migrate-"])
   objects = concat(
     [
-      for each in local.documents : merge(each, { metadata = merge(each.metadata, { namespace = var.namespace }) })
+      for each in local.documents : merge(
+        each,
+        { metadata = merge(each.metadata, { namespace = var.namespace }) },
+        each.metadata.name == "weather-settings" ? { data = local.settings } : {},
+      )
       if each.kind != "Namespace" && can(each.metadata.name)
     ],
+    var.places == null ? [] : [{
+      apiVersion = "v1"
+      kind       = "ConfigMap"
+      metadata   = { name = "weather-places", namespace = var.namespace }
+      data       = local.places
+    }],
     # Helm waits for a hook: the schema is of this version before Dagster's release begins. A first Postgres takes
     # minutes to come.
     [merge(local.migration, {
@@ -76,10 +103,29 @@ locals {
   )
 }
 
+# Which installation the state is of, as the first apply had it. For another one Terraform would take this one away.
+resource "terraform_data" "installation" {
+  input = local.installation
+
+  lifecycle {
+    ignore_changes = [input]
+
+    postcondition {
+      condition     = self.output == local.installation
+      error_message = "The state of terraform/platform is of ${self.output}, the settings name ${local.installation}. Name the former again in terraform/platform/settings.auto.tfvars; for another installation take another clone, which has a state of its own."
+    }
+  }
+}
+
 resource "kubernetes_namespace_v1" "weather" {
   metadata {
     name   = var.namespace
     labels = local.namespace.metadata.labels
+  }
+
+  # With it go all volumes, whatever Helm keeps. How to delete it on purpose: terraform/README.md.
+  lifecycle {
+    prevent_destroy = true
   }
 }
 
@@ -104,10 +150,17 @@ resource "helm_release" "dagster" {
   repository  = "https://dagster-io.github.io/helm"
   chart       = "dagster"
   version     = local.dagster_chart_version
-  values      = concat(local.values, [for name in var.values_files : file(name)])
+  values      = concat(local.values, local.pull_secret_values, [for name in var.values_files : file(name)])
   max_history = 10
   wait        = true
   timeout     = 900
+
+  # Pods read ConfigMaps when they begin: other choices begin a new code server.
+  set = [{
+    name  = "dagster-user-deployments.deployments[0].annotations.weather/choices"
+    value = local.choices_sum
+    type  = "string"
+  }]
 
   depends_on = [helm_release.objects]
 }

@@ -58,7 +58,8 @@ variable "image_registry" {
 
 variable "passwords_revision" {
   type        = number
-  description = "Raise by one, in revisions.auto.tfvars, for new passwords of all database roles. Nothing else changes them."
+  description = "Raise by one in settings.auto.tfvars for new passwords of all database roles. Nothing else changes them."
+  default     = 1
   nullable    = false
 
   validation {
@@ -69,7 +70,8 @@ variable "passwords_revision" {
 
 variable "credentials_revision" {
   type        = number
-  description = "Raise by one, in revisions.auto.tfvars, after you changed openweather_api_key, alert_urls or databricks. Terraform keeps no copy to compare them with."
+  description = "Raise by one in settings.auto.tfvars after you changed openweather_api_key, alert_urls or databricks. Terraform keeps no copy to compare them with."
+  default     = 1
   nullable    = false
 
   validation {
@@ -140,5 +142,46 @@ variable "values_files" {
   validation {
     condition     = alltrue([for name in var.values_files : fileexists(name)])
     error_message = "Not there: ${join(", ", [for name in var.values_files : name if !fileexists(name)])}; paths are relative to terraform/platform."
+  }
+}
+
+variable "settings" {
+  type        = map(string)
+  description = "Settings of .env.example for code server, runs, ingestor and migration, such as { OPENWEATHER_PLAN = \"one_call_3\" }. A change begins a new code server."
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(setsubtract(keys(var.settings), local.known_settings)) == 0
+    error_message = "settings has ${join(", ", setsubtract(keys(var.settings), local.known_settings))}; known: ${join(", ", local.known_settings)}. Keys and URLs of alerts are Secrets, the places are `places`, Databricks is `warehouse`."
+  }
+}
+
+variable "places" {
+  type        = string
+  description = "Your own places: a file in the format of weather_dagster/locations.yaml. Default: those of that file."
+  default     = null
+
+  validation {
+    condition     = var.places == null || try(length(yamldecode(file(var.places)).locations) > 0, false)
+    error_message = "places is \"${coalesce(var.places, "null")}\", which is no YAML file with a list under `locations:`; the path is relative to terraform/platform."
+  }
+}
+
+variable "ingestor" {
+  type        = bool
+  description = "Whether a CronJob lands the running hour without Dagster. Switch Dagster's schedule hourly_weather off then, or each hour is paid for twice."
+  default     = false
+  nullable    = false
+}
+
+variable "image_pull_secret" {
+  type        = string
+  description = "A Secret of type kubernetes.io/dockerconfigjson in the namespace, with which all pods pull their images. Default: the nodes may pull them."
+  default     = null
+
+  validation {
+    condition     = can(regex("^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", coalesce(var.image_pull_secret, "ghcr")))
+    error_message = "image_pull_secret is \"${coalesce(var.image_pull_secret, "null")}\"; give the name of a Secret, not what is in it."
   }
 }

@@ -4,21 +4,25 @@ They are unpartitioned: each run recomputes what loads since the last run touche
 ``weather_dbt/macros/increments.sql``). Data tests are asset checks; unit tests stay out of production.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 
 from weather_dagster.assets.bronze import OWNERS
+from weather_dagster.errors import ConfigurationError
 from weather_dagster.failures import failing_clearly
 from weather_dagster.partitions import POOL
 from weather_dagster.resources import WarehouseResource
 from weather_dagster.settings import Settings
 
 DBT_ARGUMENTS = ["build", "--exclude-resource-type", "unit_test"]
-
+EVENT_FIELDS = ("data", "info", "name", "node_info", "node_status", "resource_type", "status", "unique_id")
+"""What Dagster reads of dbt's events."""
 
 TEST_DESCRIPTIONS = {
     "unique_combination": "One row for each {columns}.",
@@ -57,6 +61,21 @@ class LayerTranslator(DagsterDbtTranslator):
         return spec._replace(description=TEST_DESCRIPTIONS[test["name"]].format(**arguments))
 
 
+def require_readable_events(environment: Mapping[str, str], manifest: Path) -> None:
+    """Refuse secrets that are parts of what Dagster reads of dbt's events: dbt hides them wherever they stand.
+
+    Raises:
+        ConfigurationError: naming the variable.
+    """
+    words = (*EVENT_FIELDS, *json.loads(manifest.read_text(encoding="utf-8"))["nodes"])
+    for variable, secret in environment.items():
+        if variable.startswith("DBT_ENV_SECRET_") and secret and any(secret in word for word in words):
+            raise ConfigurationError(
+                f"the password that dbt gets as {variable} is a part of the names in its events, such as a model's; "
+                "dbt hides it there, so that Dagster could not read them: take a longer password"
+            )
+
+
 def dbt_model_assets(project: DbtProject) -> dg.AssetsDefinition:
     """All models of ``project`` as one definition."""
 
@@ -70,11 +89,14 @@ def dbt_model_assets(project: DbtProject) -> dg.AssetsDefinition:
     def dbt_models(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, warehouse: dg.ResourceParam[WarehouseResource]
     ) -> Iterator[Any]:
-        # Waits for a file that is locked, names its holder, and makes bronze where there is none yet.
-        with failing_clearly(), warehouse.warehouse():
-            pass
+        with failing_clearly():
+            # Waits for a file that is locked, names its holder, and makes bronze where there is none yet.
+            with warehouse.warehouse():
+                pass
+            environment = warehouse.dbt_environment()
+            require_readable_events(environment, project.manifest_path)
         settings = Settings.load()
-        os.environ.update(warehouse.dbt_environment(), WEATHER_ENV=settings.weather_env)
+        os.environ.update(environment, WEATHER_ENV=settings.weather_env)
         # What dbt has parsed is taken from the project; what it leaves goes where things are written.
         os.environ["DBT_TARGET_PATH"] = str(project.manifest_path.parent)
         target = settings.dbt_runs_path / context.run.run_id

@@ -20,7 +20,12 @@ PROJECT = Path(__file__).parents[2]
 INSTANCE_FILE = PROJECT / "dagster.yaml"
 WORKSPACE_FILE = PROJECT / "workspace.yaml"
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-_CAN_KEEP = "select to_regclass('event_logs') is not null or has_schema_privilege(current_schema(), 'create')"
+_CAN_KEEP = """
+    select case
+        when to_regclass('event_logs') is null then has_schema_privilege(current_schema(), 'create')
+        else has_table_privilege('event_logs', 'insert')
+    end
+"""
 CLOCK_SKEW_SECONDS = 60
 """The start of a process is known to a second at best, and a clock may have been set since."""
 
@@ -72,7 +77,7 @@ def _require_reachable(url: str) -> None:
     engine.dispose()
     if not can_keep:
         raise ConfigurationError(
-            f"{engine.url.username!r} may not make the tables of Dagster's records in the database "
+            f"{engine.url.username!r} may not keep Dagster's records in the tables of the database "
             f"{engine.url.database!r}; let {STORAGE_URL} name a database that belongs to its role"
         )
 

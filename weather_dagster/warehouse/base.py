@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from dataclasses import field as dataclass_field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -25,9 +25,6 @@ from weather_dagster.locations import Location
 LOCK_TIMEOUT = timedelta(seconds=30)
 """How long another process that is in the way is waited for before an error says who it is."""
 
-LOADS_COLUMNS = (
-    "load_id, dataset, provider, run_id, first_hour_utc, last_hour_utc, rows_added, quarantined, landed_at_utc"
-)
 QUARANTINE_COLUMNS = (
     "dataset, provider, endpoint, location_id, hour_utc, reason, field, message, payload, payload_hash, "
     "contract_version, quarantined_at_utc, run_id, load_id"
@@ -81,6 +78,37 @@ def quarantine_key_table(entries: Sequence[QuarantineKey]) -> pa.Table:
     return pa.Table.from_pylist([vars(e) for e in entries], schema=_QUARANTINE_KEY_SCHEMA)
 
 
+@dataclass(frozen=True)
+class Load:
+    """What one landing transaction brings."""
+
+    dataset: Dataset
+    records: pa.Table
+    """Schema ``dataset.arrow_schema``; of several rows for one reading one is kept."""
+    rejections: Sequence[Rejection]
+    locations: Sequence[Location]
+    _: KW_ONLY
+    provider: str
+    hours: HourRange
+    run_id: str
+    now: datetime
+    resolved: Sequence[QuarantineKey] = ()
+    """Entries of the quarantine that it settles."""
+
+    def row(self, rows_added: int, quarantined: int) -> dict[str, Any]:
+        """Its columns of ``bronze.loads``, but for ``load_id``."""
+        return {
+            "dataset": str(self.dataset.name),
+            "provider": self.provider,
+            "run_id": self.run_id,
+            "first_hour_utc": self.hours.first,
+            "last_hour_utc": self.hours.last,
+            "rows_added": rows_added,
+            "quarantined": quarantined,
+            "landed_at_utc": self.now,
+        }
+
+
 class Source(NamedTuple):
     """Who answered, and where."""
 
@@ -113,28 +141,12 @@ class Warehouse(ABC):
         """Run one INSERT, UPDATE or DELETE in a transaction of its own; how many rows it changed."""
 
     @abstractmethod
-    def land(
-        self,
-        dataset: Dataset,
-        records: pa.Table,
-        rejections: Sequence[Rejection],
-        locations: Sequence[Location],
-        *,
-        provider: str,
-        hours: HourRange,
-        run_id: str,
-        now: datetime,
-        resolved: Sequence[QuarantineKey] = (),
-    ) -> Landed:
-        """Land the records of a range in one transaction: new readings and new versions, nothing twice.
+    def land(self, load: Load) -> Landed:
+        """Land a load in one transaction: new readings and new versions, nothing twice.
 
         A record is new when the newest version of its reading (``dataset.version_key``) has another
         ``payload_hash``. Rejections are kept once each. Places whose description changed carry the
         new ``load_id``, so that models which depend on it recompute them.
-
-        Args:
-            records: schema ``dataset.arrow_schema``; of several rows for one reading one is kept.
-            resolved: entries of the quarantine that this landing settles.
         """
 
     @abstractmethod
@@ -173,6 +185,11 @@ class Warehouse(ABC):
             "where table_schema in ('bronze', 'silver', 'gold')"
         )
         return {f"{schema}.{table}" for schema, table in rows}
+
+    def _insert_load(self, load_id: int, row: Mapping[str, Any]) -> None:
+        values = {"load_id": load_id, **row}
+        names = ", ".join(f"${name}" for name in values)
+        self.execute(f"insert into bronze.loads ({', '.join(values)}) values ({names})", values)
 
 
 class Store(Protocol):

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 import tenacity
 from databricks.sql.client import Connection, Cursor
 
-from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Dataset, Rejection
+from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Dataset
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
@@ -42,6 +42,7 @@ from weather_dagster.settings import Settings
 from weather_dagster.warehouse.base import (
     LOCK_TIMEOUT,
     Landed,
+    Load,
     PayloadFields,
     QuarantineKey,
     Source,
@@ -123,57 +124,32 @@ class DatabricksWarehouse(Warehouse):
         """See ``Warehouse.execute``."""
         return self._modify(*translated(sql, parameters))
 
-    def land(
-        self,
-        dataset: Dataset,
-        records: pa.Table,
-        rejections: Sequence[Rejection],
-        locations: Sequence[Location],
-        *,
-        provider: str,
-        hours: HourRange,
-        run_id: str,
-        now: datetime,
-        resolved: Sequence[QuarantineKey] = (),
-    ) -> Landed:
+    def land(self, load: Load) -> Landed:
         """See ``Warehouse.land``."""
         with ExitStack() as files:
             # What takes long is done before there is a turn that others wait for.
             staged = {
                 name: files.enter_context(self._staged(table))
                 for name, table in {
-                    "records": records,
-                    "rejections": rejection_table(rejections),
-                    "settled": quarantine_key_table(resolved),
+                    "records": load.records,
+                    "rejections": rejection_table(load.rejections),
+                    "settled": quarantine_key_table(load.resolved),
                 }.items()
                 if table.num_rows
             }
             with self._turn() as turn:
-                landing = {"load_id": turn.load_id, "run_id": run_id, "now": now}
                 rows_added = quarantined = settled = 0
                 if "records" in staged:
-                    rows_added = self._insert_records(dataset, staged["records"], hours, landing)
+                    rows_added = self._insert_records(staged["records"], load, turn.load_id)
                 if "rejections" in staged:
-                    quarantined = self._insert_rejections(staged["rejections"], landing)
+                    quarantined = self._insert_rejections(staged["rejections"], load, turn.load_id)
                 if "settled" in staged:
                     settled = self._resolve(staged["settled"], turn.load_id)
-                places_changed = self._add_locations(locations, turn.load_id)
+                places_changed = self._add_locations(load.locations, turn.load_id)
                 if not (rows_added or quarantined or settled or places_changed):
                     turn.is_used = False
                     return Landed(None, 0, 0)
-                self._commit(
-                    turn,
-                    {
-                        "dataset": str(dataset.name),
-                        "provider": provider,
-                        "run_id": run_id,
-                        "first_hour_utc": hours.first,
-                        "last_hour_utc": hours.last,
-                        "rows_added": rows_added,
-                        "quarantined": quarantined,
-                        "landed_at_utc": now,
-                    },
-                )
+                self._commit(turn, load.row(rows_added, quarantined))
                 return Landed(turn.load_id, rows_added, quarantined, settled)
 
     def record_calls(self, calls: pa.Table) -> int:
@@ -244,7 +220,8 @@ class DatabricksWarehouse(Warehouse):
             if statement.strip():
                 self._run(statement)
 
-    def _insert_records(self, dataset: Dataset, file: str, hours: HourRange, landing: Mapping[str, Any]) -> int:
+    def _insert_records(self, file: str, load: Load, load_id: int) -> int:
+        dataset, hours = load.dataset, load.hours
         names = ", ".join(c.name for c in dataset.record_columns)
         values = ", ".join(f"record.{c.name}" for c in dataset.record_columns)
         key = ", ".join(dataset.version_key)
@@ -265,10 +242,10 @@ class DatabricksWarehouse(Warehouse):
             left join newest on {_same("newest", "record", dataset.version_key)}
             where record.repetition = 1 and not (newest.payload_hash <=> record.payload_hash)
             """,
-            {**landing, "first": hours.first, "end": hours.end},
+            {"first": hours.first, "end": hours.end, "now": load.now, "run_id": load.run_id, "load_id": load_id},
         )
 
-    def _insert_rejections(self, file: str, landing: Mapping[str, Any]) -> int:
+    def _insert_rejections(self, file: str, load: Load, load_id: int) -> int:
         return self._modify(
             f"""
             insert into bronze.quarantine_rows
@@ -278,7 +255,7 @@ class DatabricksWarehouse(Warehouse):
             from {file} as told
             left anti join bronze.quarantine as kept on {_same("kept", "told", _QUARANTINE_KEY)}
             """,
-            {**landing, "contract_version": CONTRACT_VERSION},
+            {"contract_version": CONTRACT_VERSION, "now": load.now, "run_id": load.run_id, "load_id": load_id},
         )
 
     def _resolve(self, file: str, load_id: int) -> int:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ import duckdb
 import pyarrow as pa
 import tenacity
 
-from weather_dagster.datasets import CONTRACT_VERSION, Dataset, Rejection
+from weather_dagster.datasets import CONTRACT_VERSION, Dataset
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.warehouse.base import (
-    LOADS_COLUMNS,
     LOCK_TIMEOUT,
     QUARANTINE_COLUMNS,
     Landed,
+    Load,
     PayloadFields,
     QuarantineKey,
     Source,
@@ -96,45 +96,20 @@ class DuckDBWarehouse(Warehouse):
         ((rows,),) = self.query(sql, parameters)
         return int(rows)
 
-    def land(
-        self,
-        dataset: Dataset,
-        records: pa.Table,
-        rejections: Sequence[Rejection],
-        locations: Sequence[Location],
-        *,
-        provider: str,
-        hours: HourRange,
-        run_id: str,
-        now: datetime,
-        resolved: Sequence[QuarantineKey] = (),
-    ) -> Landed:
+    def land(self, load: Load) -> Landed:
         """See ``Warehouse.land``."""
         connection = self.connection
         connection.begin()
         try:
             ((load_id,),) = self.query("select coalesce(max(load_id), 0) + 1 from bronze.loads")
-            rows_added = self._insert_records(dataset, records, hours, run_id, load_id, now)
-            quarantined = self._insert_rejections(rejections, run_id, load_id, now)
-            settled = self._resolve(resolved, load_id)
-            places_changed = self._upsert_locations(locations, load_id)
+            rows_added = self._insert_records(load, load_id)
+            quarantined = self._insert_rejections(load, load_id)
+            settled = self._resolve(load.resolved, load_id)
+            places_changed = self._upsert_locations(load.locations, load_id)
             if not (rows_added or quarantined or settled or places_changed):
                 connection.rollback()
                 return Landed(None, 0, 0)
-            connection.execute(
-                f"insert into bronze.loads ({LOADS_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    load_id,
-                    dataset.name,
-                    provider,
-                    run_id,
-                    hours.first,
-                    hours.last,
-                    rows_added,
-                    quarantined,
-                    now,
-                ],
-            )
+            self._insert_load(load_id, load.row(rows_added, quarantined))
             connection.commit()
         except BaseException:
             connection.rollback()
@@ -180,9 +155,8 @@ class DuckDBWarehouse(Warehouse):
             fields.counts.update(dict.fromkeys(payload_paths(told), rows))
         return found
 
-    def _insert_records(
-        self, dataset: Dataset, records: pa.Table, hours: HourRange, run_id: str, load_id: int, now: datetime
-    ) -> int:
+    def _insert_records(self, load: Load, load_id: int) -> int:
+        dataset, records, hours = load.dataset, load.records, load.hours
         names = ", ".join(c.name for c in dataset.record_columns)
         key = ", ".join(dataset.version_key)
         # Only keys and hashes are compared and ranked; the wide rows stream from Arrow into the table.
@@ -211,12 +185,13 @@ class DuckDBWarehouse(Warehouse):
         indexed = records.append_column("row_index", pa.array(range(records.num_rows), pa.int64()))
         with self.registered("records", indexed):
             ((rows,),) = self.query(
-                sql, {"first": hours.first, "end": hours.end, "now": now, "run_id": run_id, "load_id": load_id}
+                sql,
+                {"first": hours.first, "end": hours.end, "now": load.now, "run_id": load.run_id, "load_id": load_id},
             )
         return int(rows)
 
-    def _insert_rejections(self, rejections: Sequence[Rejection], run_id: str, load_id: int, now: datetime) -> int:
-        if not rejections:
+    def _insert_rejections(self, load: Load, load_id: int) -> int:
+        if not load.rejections:
             return 0
         sql = f"""
             insert into bronze.quarantine ({QUARANTINE_COLUMNS})
@@ -232,9 +207,9 @@ class DuckDBWarehouse(Warehouse):
                 and kept.field is not distinct from rejections.field
                 and kept.payload_hash = rejections.payload_hash
         """
-        with self.registered("rejections", rejection_table(rejections)):
+        with self.registered("rejections", rejection_table(load.rejections)):
             ((rows,),) = self.query(
-                sql, {"contract_version": CONTRACT_VERSION, "now": now, "run_id": run_id, "load_id": load_id}
+                sql, {"contract_version": CONTRACT_VERSION, "now": load.now, "run_id": load.run_id, "load_id": load_id}
             )
         return int(rows)
 

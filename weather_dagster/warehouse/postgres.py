@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,15 +21,15 @@ import tenacity
 from pydantic import SecretStr
 from pydantic_core import from_json
 
-from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Dataset, DatasetName, Rejection
+from weather_dagster.datasets import CONTRACT_VERSION, DATASETS, Dataset, DatasetName
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
 from weather_dagster.warehouse.base import (
-    LOADS_COLUMNS,
     LOCK_TIMEOUT,
     QUARANTINE_COLUMNS,
     Landed,
+    Load,
     PayloadFields,
     QuarantineKey,
     Source,
@@ -104,52 +104,27 @@ class PostgresWarehouse(Warehouse):
         # Whether it was committed is not known when the connection is lost; doing it twice is the caller's choice.
         return self._repeating(lambda: self._execute(sql, parameters).rowcount, when_lost=False)
 
-    def land(
-        self,
-        dataset: Dataset,
-        records: pa.Table,
-        rejections: Sequence[Rejection],
-        locations: Sequence[Location],
-        *,
-        provider: str,
-        hours: HourRange,
-        run_id: str,
-        now: datetime,
-        resolved: Sequence[QuarantineKey] = (),
-    ) -> Landed:
+    def land(self, load: Load) -> Landed:
         """See ``Warehouse.land``. What was committed before a connection was lost is found when it is repeated."""
 
         def once() -> Landed:
-            self._add_months(dataset, records)
+            self._add_months(load.dataset, load.records)
             with self._connection.transaction() as transaction, self._connection.cursor() as cursor:
-                if records.num_rows:
-                    stage(cursor, "staged_records", records, drop=True)
-                if rejections:
-                    stage(cursor, "staged_rejections", rejection_table(rejections), drop=True)
-                if resolved:
-                    stage(cursor, "staged_settled", quarantine_key_table(resolved), drop=True)
+                if load.records.num_rows:
+                    stage(cursor, "staged_records", load.records, drop=True)
+                if load.rejections:
+                    stage(cursor, "staged_rejections", rejection_table(load.rejections), drop=True)
+                if load.resolved:
+                    stage(cursor, "staged_settled", quarantine_key_table(load.resolved), drop=True)
                 cursor.execute("select pg_advisory_xact_lock(%s)", [_LANDING_LOCK])
                 ((load_id,),) = cursor.execute("select coalesce(max(load_id), 0) + 1 from bronze.loads").fetchall()
-                rows_added = self._insert_records(dataset, records, run_id, load_id, now)
-                quarantined = self._insert_rejections(rejections, run_id, load_id, now)
-                settled = self._resolve(resolved, load_id)
-                places_changed = self._upsert_locations(locations, load_id)
+                rows_added = self._insert_records(load, load_id)
+                quarantined = self._insert_rejections(load, load_id)
+                settled = self._resolve(load.resolved, load_id)
+                places_changed = self._upsert_locations(load.locations, load_id)
                 if not (rows_added or quarantined or settled or places_changed):
                     raise psycopg.Rollback(transaction)
-                cursor.execute(
-                    f"insert into bronze.loads ({LOADS_COLUMNS}) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                    [
-                        load_id,
-                        str(dataset.name),
-                        provider,
-                        run_id,
-                        hours.first,
-                        hours.last,
-                        rows_added,
-                        quarantined,
-                        now,
-                    ],
-                )
+                self._insert_load(load_id, load.row(rows_added, quarantined))
                 return Landed(load_id, rows_added, quarantined, settled)
             return Landed(None, 0, 0)
 
@@ -333,9 +308,10 @@ class PostgresWarehouse(Warehouse):
             [str(dataset.name), [month.date() for month in months]],
         )
 
-    def _insert_records(self, dataset: Dataset, records: pa.Table, run_id: str, load_id: int, now: datetime) -> int:
-        if not records.num_rows:
+    def _insert_records(self, load: Load, load_id: int) -> int:
+        if not load.records.num_rows:
             return 0
+        dataset = load.dataset
         names = ", ".join(c.name for c in dataset.record_columns)
         values = ", ".join(
             f"record.{c.name}::json" if c.kind == "json" else f"record.{c.name}" for c in dataset.record_columns
@@ -355,11 +331,11 @@ class PostgresWarehouse(Warehouse):
             ) as newest on true
             where newest.payload_hash is distinct from record.payload_hash
             """,
-            {"now": now, "run_id": run_id, "load_id": load_id},
+            {"now": load.now, "run_id": load.run_id, "load_id": load_id},
         ).rowcount
 
-    def _insert_rejections(self, rejections: Sequence[Rejection], run_id: str, load_id: int, now: datetime) -> int:
-        if not rejections:
+    def _insert_rejections(self, load: Load, load_id: int) -> int:
+        if not load.rejections:
             return 0
         return self._execute(
             f"""
@@ -369,7 +345,7 @@ class PostgresWarehouse(Warehouse):
             from staged_rejections
             on conflict do nothing
             """,
-            {"contract_version": CONTRACT_VERSION, "now": now, "run_id": run_id, "load_id": load_id},
+            {"contract_version": CONTRACT_VERSION, "now": load.now, "run_id": load.run_id, "load_id": load_id},
         ).rowcount
 
     def _resolve(self, entries: Sequence[QuarantineKey], load_id: int) -> int:

@@ -22,7 +22,7 @@ from weather_dagster.datasets import FORECASTS, OBSERVATIONS, payload_hash
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.quantities import PRESSURE, TEMPERATURE, WIND_SPEED, Quantity
-from weather_dagster.warehouse.base import Warehouse
+from weather_dagster.warehouse.base import Load, Warehouse
 from weather_dagster_tests.postgres import ENGINES, bronze_store
 from weather_dagster_tests.records import to_arrow
 from weather_dagster_tests.warehouse.test_duckdb import PLACES, START
@@ -65,10 +65,10 @@ def deliver(
             valid = int((issued + step * 3 * HOUR).timestamp())
             head = ("simulator", endpoint, place, int(issued.timestamp()), valid)
             rows.append((*head, *values, 3, 800, None, "{}", payload_hash(valid, values), 1))
-    store.land(
+    store.land(Load(
         FORECASTS, to_arrow(FORECASTS, rows), (), PLACES,
         provider="simulator", hours=at(issued), run_id="r", now=issued,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def deliver_days(store: Warehouse, days: int, steps: int = 40, **how: Any) -> None:
@@ -174,9 +174,8 @@ def tell(store: Warehouse, provider: str, values: dict[Quantity, float], **how: 
         provider, "e", place, int(hour.timestamp()), observed, *measures, 1, 800, None, "{}",
         payload_hash(observed, measures), 1,
     )  # fmt: skip
-    store.land(
-        OBSERVATIONS, to_arrow(OBSERVATIONS, [row]), (), PLACES, provider=provider, hours=at(hour), run_id="r", now=hour
-    )
+    table = to_arrow(OBSERVATIONS, [row])
+    store.land(Load(OBSERVATIONS, table, (), PLACES, provider=provider, hours=at(hour), run_id="r", now=hour))
 
 
 @pytest.mark.parametrize("quantity", [TEMPERATURE, PRESSURE, WIND_SPEED], ids=lambda q: q.name)

@@ -17,7 +17,7 @@ from weather_dagster.locations import Location
 from weather_dagster.settings import Settings
 from weather_dagster.simulator.app import create_app
 from weather_dagster.simulator.faults import Fault, Faults
-from weather_dagster.warehouse.base import Warehouse
+from weather_dagster.warehouse.base import Load, Warehouse
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster.weather_api.api import WeatherApi
 from weather_dagster.weather_api.providers import build_providers
@@ -49,10 +49,10 @@ def land(
 ) -> None:
     """Land an hour of places at an instant; ``told`` are the places that the landing knows of."""
     rows = [observation(hour, temperature, place=place.id, observed_at=observed_at) for place in places]  # type: ignore[arg-type]
-    store.land(
+    store.land(Load(
         OBSERVATIONS, to_arrow(OBSERVATIONS, rows), (), places if told is None else told,
         provider="simulator", hours=HourRange(hour, hour), run_id="r", now=at,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def land_forecast(store: Warehouse, issued: datetime, at: datetime, lead: timedelta = 24 * HOUR) -> None:
@@ -63,10 +63,10 @@ def land_forecast(store: Warehouse, issued: datetime, at: datetime, lead: timede
          payload_hash(valid, values), 1)
         for place in TWO
     ]  # fmt: skip
-    store.land(
+    store.land(Load(
         FORECASTS, to_arrow(FORECASTS, rows), (), TWO,
         provider="simulator", hours=HourRange(issued, issued), run_id="r", now=at,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,12 @@ def test_an_unknown_environment_is_refused_with_the_known_ones(weather: Weather,
     assert_refused(weather(*command, WEATHER_ENV="moon"), "WEATHER_ENV is 'moon'", "local")
 
 
+@pytest.mark.parametrize("command", [("demo",), ("backfill", *RANGE)])
+def test_a_run_that_a_pod_would_start_beside_its_cluster_is_refused(weather: Weather, command: tuple[str, ...]) -> None:
+    in_a_pod = {"WEATHER_ENV": "cluster", "KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+    assert_refused(weather(*command, **in_a_pod), "in a pod", "`weather ingest`", "refresh_waiting_loads", "in the UI")
+
+
 @pytest.mark.parametrize("command", ["ingest", "backfill"])
 def test_an_unknown_place_is_refused_with_the_known_ones(weather: Weather, command: str) -> None:
     assert_refused(weather(command, *RANGE, "--place", "atlantis"), "no place has the id 'atlantis'", "lyon")

@@ -66,12 +66,18 @@ def script(folder: str, config_map: str, key: str) -> str:
 
 
 @contextmanager
-def platform_postgres(folder: Path, port: int | None = None) -> Iterator[Postgres]:
-    """A server of one's own, after the script of the manifest's Postgres; ``folder`` is for scratch."""
+def bare_postgres(port: int | None = None) -> Iterator[Postgres]:
+    """A server of one's own with nothing in it, and the administrator's password."""
     with running_server(port) as server:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(f"alter role postgres password '{PASSWORDS['postgres']}'".encode())
-        postgres = Postgres(server.port)
+        yield Postgres(server.port)
+
+
+@contextmanager
+def platform_postgres(folder: Path, port: int | None = None) -> Iterator[Postgres]:
+    """A server of one's own, after the script of the manifest's Postgres; ``folder`` is for scratch."""
+    with bare_postgres(port) as postgres:
         made = postgres.run(
             script("kind", "weather-postgres-init", "10-roles.sh"),
             folder,

@@ -13,6 +13,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import yaml
 from jsonschema import Draft202012Validator
 
+from weather_dagster.settings import Settings
 from weather_dagster_tests.deployment.rendering import (
     MANIFESTS,
     NAMESPACE,
@@ -29,10 +30,16 @@ from weather_dagster_tests.deployment.rendering import (
 
 SUPPORTED_KUBERNETES = ("1.31", "1.34", "1.37")
 # Objects of operators, which Kubernetes' own schemas do not know.
-OPERATOR_KINDS = {"Cluster", "Database", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
+OPERATOR_KINDS = {"Cluster", "ScheduledBackup", "ObjectStore", "ExternalSecret"}
+HOLD_DATA = {"Cluster", "ObjectStore", "PersistentVolumeClaim"}
 # Read by the templates of the chart, but not in its schema.
 UNLISTED_KEYS = {"nameOverride", "fullnameOverride", "rbacEnabled", "extraManifests", "pipelineRun"}
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 OWN_IMAGES = {"weather-code-location": "code-location", "weather-ingestor": "ingestor"}
+# The first without CVE-2026-40574 and what was found with it.
+OAUTH2_PROXY = (7, 15, 2)
+# Of the Barman Cloud plugin's container; with half of it restores of a small database were killed.
+RESTORE_MEMORY = "1Gi"
 RESTRICTED_VOLUMES = {
     "configMap",
     "csi",
@@ -43,6 +50,11 @@ RESTRICTED_VOLUMES = {
     "projected",
     "secret",
 }
+
+PLACES_FOLDER = "/places"
+"""Where pods have the file of WEATHER_LOCATIONS."""
+# By databricks.yaml, by weather-places, by the Ingress; and paths in a pod.
+TOLD_OTHERWISE = {"WEATHER_ENV", "WEATHER_LOCATIONS", "WEATHER_UI_URL", "WEATHER_HOME", "WEATHER_DUCKDB_PATH"}
 
 Findings = list[str]
 
@@ -98,6 +110,9 @@ def danger_findings(values: Values) -> Findings:
         "postgresqlScheme: SQLAlchemy would look for psycopg 3": merged["postgresql"]["postgresqlScheme"]
         != "postgresql+psycopg2",
         "run monitoring is off": not merged["dagsterDaemon"]["runMonitoring"]["enabled"],
+        "maxResumeRunAttempts: code server and runs would need a token": merged["dagsterDaemon"]["runMonitoring"][
+            "maxResumeRunAttempts"
+        ],
         "run retries are off": not merged["dagsterDaemon"]["runRetries"].get("maxRetries"),
         "retention is off": not merged["retention"]["enabled"],
         "no pools": not (merged["concurrency"]["enabled"] and merged["concurrency"]["pools"]["defaultLimit"]),
@@ -231,6 +246,21 @@ def _restricted(spec: Object, inside: list[Object]) -> Iterator[str]:
                 yield f"{container['name']}: {what}"
 
 
+def token_findings(objects: list[Object]) -> Findings:
+    """Containers with a token of the cluster's API that neither start nor watch runs.
+
+    Kubernetes mounts it where nothing says no, and nothing is mounted already.
+    """
+    return [
+        f"{pod}: {container['name']}: has a token"
+        for pod, template in pods(objects)
+        for container in containers(template)
+        if template["spec"].get("serviceAccountName") != PREFIX
+        and template["spec"].get("automountServiceAccountToken", True)
+        and ACCOUNT not in {mount["mountPath"] for mount in container.get("volumeMounts", [])}
+    ]
+
+
 def resource_findings(objects: list[Object]) -> Findings:
     """Requests and limits of CPU and memory in every container; a bound for every folder in memory or on the node."""
     findings = []
@@ -282,13 +312,15 @@ def secret_references(objects: list[Object]) -> Iterator[tuple[str, str, str | N
                     yield pod, reference["name"], None, reference.get("optional", False)
         for volume in template["spec"].get("volumes", []):
             if reference := volume.get("secret"):
-                yield pod, reference["secretName"], None, reference.get("optional", False)
+                for item in reference.get("items", [{"key": None}]):
+                    yield pod, reference["secretName"], item["key"], reference.get("optional", False)
     for thing in objects:
         who = f"{thing['kind']} {name_of(thing)}"
         if thing["kind"] == "Cluster":
             for role in thing["spec"]["managed"]["roles"]:
                 yield who, role["passwordSecret"]["name"], None, False
-            yield who, thing["spec"]["bootstrap"]["initdb"]["secret"]["name"], None, False
+            (beginning,) = thing["spec"]["bootstrap"].values()
+            yield who, beginning["secret"]["name"], None, False
             yield who, thing["spec"]["superuserSecret"]["name"], None, False
         elif thing["kind"] == "ObjectStore":
             for reference in thing["spec"]["configuration"]["s3Credentials"].values():
@@ -313,7 +345,7 @@ def secret_findings(objects: list[Object], declared: Mapping[str, Any]) -> Findi
 
 WRITTEN_OUT = re.compile(r"://[\w.-]+:[^\s@{$\"]+@")
 """A URL with a password that is no template."""
-# Who reads the Secrets of owner and superuser; web servers and daemon read Dagster's alone.
+# Who reads the Secrets of owner and superuser; web servers and daemon read Dagster's alone, and what is no secret.
 READERS = {
     "weather-warehouse-owner": {
         "Job weather-migrate-",
@@ -329,6 +361,7 @@ READERS = {
     },
 }
 SERVERS = ("Deployment weather-dagster-webserver", "Deployment weather-dagster-daemon")
+READ_BY_SERVERS = {"dagster-postgresql", "weather-postgres-ca"}
 
 
 def written_secret_findings(objects: list[Object]) -> Findings:
@@ -353,7 +386,7 @@ def reader_findings(objects: list[Object]) -> Findings:
         {
             f"{who} reads {name}"
             for who, name, _, _ in secret_references(objects)
-            if who not in READERS.get(name, {who}) or (who.startswith(SERVERS) and name != "dagster-postgresql")
+            if who not in READERS.get(name, {who}) or (who.startswith(SERVERS) and name not in READ_BY_SERVERS)
         }
     )
 
@@ -403,11 +436,9 @@ def reference_findings(objects: list[Object]) -> Findings:
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
         claimed = _claim_templates(objects, pod)
         for container in containers(template):
-            wanted = [
-                source["configMapRef"]["name"] for source in container.get("envFrom", []) if "configMapRef" in source
-            ]
-            read = [entry.get("valueFrom", {}).get("configMapKeyRef", {}) for entry in container.get("env", [])]
-            wanted += [reference["name"] for reference in read if reference and not reference.get("optional", False)]
+            read = [source.get("configMapRef", {}) for source in container.get("envFrom", [])]
+            read += [entry.get("valueFrom", {}).get("configMapKeyRef", {}) for entry in container.get("env", [])]
+            wanted = [reference["name"] for reference in read if reference and not reference.get("optional", False)]
             findings += [f"{pod}: no ConfigMap {name}" for name in wanted if name not in names["ConfigMap"]]
             paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
             findings += [f"{pod}: {path} is mounted twice" for path in set(paths) if paths.count(path) > 1]
@@ -417,8 +448,9 @@ def reference_findings(objects: list[Object]) -> Findings:
                 if mount["name"] not in {*volumes, *claimed}
             ]
         for name, volume in volumes.items():
-            if "configMap" in volume and volume["configMap"]["name"] not in names["ConfigMap"]:
-                findings.append(f"{pod}: no ConfigMap {volume['configMap']['name']}")
+            config_map = volume.get("configMap", {})
+            if config_map and not config_map.get("optional") and config_map["name"] not in names["ConfigMap"]:
+                findings.append(f"{pod}: no ConfigMap {config_map['name']}")
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             if claim and claim not in names.get("PersistentVolumeClaim", set()):
                 findings.append(f"{pod}: no claim {claim}")
@@ -435,6 +467,32 @@ def _claim_templates(objects: list[Object], pod: str) -> set[str]:
         if f"{thing['kind']} {name_of(thing)}" == pod:
             return {name_of(claim) for claim in thing["spec"].get("volumeClaimTemplates", [])}
     return set()
+
+
+def choosable() -> set[str]:
+    """Variables that people choose in weather-settings: all settings but secrets and what is told otherwise."""
+    names = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" not in str(field.annotation)}
+    return {name for name in names - TOLD_OTHERWISE if not name.startswith("DATABRICKS_")}
+
+
+def choice_findings(objects: list[Object]) -> Findings:
+    """Containers with the warehouse that what people choose does not reach, or in which something else wins over it."""
+    findings = []
+    for pod, template in pods(objects):
+        volumes = {volume["name"]: volume for volume in template["spec"].get("volumes", [])}
+        for container in containers(template):
+            written = {entry["name"] for entry in container.get("env", [])}
+            if "WEATHER_POSTGRES_URL" not in written:
+                continue
+            who = f"{pod}: {container['name']}"
+            if {"configMapRef": {"name": "weather-settings"}} not in container.get("envFrom", []):
+                findings.append(f"{who}: no weather-settings")
+            mounted = {mount["mountPath"]: volumes[mount["name"]] for mount in container.get("volumeMounts", [])}
+            places = mounted.get(PLACES_FOLDER, {}).get("configMap")
+            if places != {"name": "weather-places", "optional": True}:
+                findings.append(f"{who}: {PLACES_FOLDER} is {places}")
+            findings += [f"{who}: {name} is written out" for name in sorted(written & choosable())]
+    return findings
 
 
 def service_findings(objects: list[Object], postgres_host: str) -> Findings:
@@ -489,6 +547,31 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
     return findings
 
 
+def certificate_findings(objects: list[Object]) -> Findings:
+    """Ways to CloudNativePG's primary without a look at who answers, and containers without the file to look with."""
+    ways = re.findall(r'@([\w-]+-rw):\d+/\w+\?([^"]*)', json.dumps(objects))
+    for thing in objects:
+        if thing["kind"] == "ConfigMap" and "dagster.yaml" in thing["data"]:
+            postgres = yaml.safe_load(thing["data"]["dagster.yaml"])["run_storage"]["config"]["postgres_db"]
+            params = "&".join(f"{key}={value}" for key, value in postgres["params"].items())
+            ways += [(postgres["hostname"], params)] if postgres["hostname"].endswith("-rw") else []
+    findings = [f"{host}?{params}: does not verify" for host, params in ways if "sslmode=verify-full" not in params]
+    files = {name for _, params in ways for name in re.findall(r"sslrootcert=([^&]+)", params)}
+    for pod, template in pods(objects):
+        items = {
+            volume["name"]: volume.get("secret", {}).get("items", []) for volume in template["spec"].get("volumes", [])
+        }
+        for container in containers(template):
+            if {entry["name"] for entry in container.get("env", [])} & {"DAGSTER_PG_PASSWORD", "WEATHER_POSTGRES_URL"}:
+                there = {
+                    f"{mount['mountPath']}/{item['path']}"
+                    for mount in container.get("volumeMounts", [])
+                    for item in items[mount["name"]]
+                }
+                findings += [f"{pod}: {container['name']}: no {name}" for name in sorted(files - there)]
+    return findings
+
+
 def network_findings(objects: list[Object]) -> Findings:
     """Pods that lack the way they need, have one they do not need, or a label that no policy knows."""
     policies = [thing["spec"] for thing in objects if thing["kind"] == "NetworkPolicy"]
@@ -502,6 +585,15 @@ def network_findings(objects: list[Object]) -> Findings:
             is_bound = rule.get("ports") and all("port" in port for port in rule["ports"])
             findings += [] if is_bound else [f"a rule without a port: {rule}"]
     known = {key for policy in policies for key in policy["podSelector"].get("matchLabels", {})}
+    chosen = [template["metadata"].get("labels", {}) for _, template in pods(objects)]
+    chosen += [thing["spec"]["inheritedMetadata"]["labels"] for thing in objects if thing["kind"] == "Cluster"]
+    # A pod that cert-manager makes.
+    chosen.append({"acme.cert-manager.io/http01-solver": "true"})
+    findings += [
+        f"a policy selects no pod: {wanted}"
+        for wanted in (policy["podSelector"].get("matchLabels", {}) for policy in policies)
+        if not any(wanted.items() <= labels.items() for labels in chosen)
+    ]
     for pod, template in pods(objects):
         labels = template["metadata"].get("labels", {})
         findings += [
@@ -520,21 +612,60 @@ def network_findings(objects: list[Object]) -> Findings:
     return findings
 
 
+def sign_in_findings(objects: list[Object]) -> Findings:
+    """Proxies that can be got round: a version with known ways, no group, or headers that anyone may send."""
+    maps = {name_of(thing): thing["data"] for thing in objects if thing["kind"] == "ConfigMap"}
+    findings = []
+    for pod, template in pods(objects):
+        for container in containers(template):
+            name, _, tag = container["image"].rpartition(":")
+            if not name.endswith("/oauth2-proxy"):
+                continue
+            version = tuple(map(int, tag.removeprefix("v").split(".")))
+            if version < OAUTH2_PROXY:
+                least = ".".join(map(str, OAUTH2_PROXY))
+                findings.append(f"{pod}: oauth2-proxy {tag} has known ways round the sign-in; take {least} or later")
+            if not any(argument.startswith("--allowed-group=") for argument in container["args"]):
+                findings.append(f"{pod}: without a group the domain of an address is all that is asked for")
+            told = {entry["name"]: entry.get("value") for entry in container["env"]}
+            for source in container["envFrom"]:
+                told |= maps[source["configMapRef"]["name"]]
+            if told.get("OAUTH2_PROXY_REVERSE_PROXY") == "true" and not told.get("OAUTH2_PROXY_TRUSTED_PROXY_IPS"):
+                findings.append(f"{pod}: believes headers of anyone; name OAUTH2_PROXY_TRUSTED_PROXY_IPS")
+    return findings
+
+
+def name_findings(objects: list[Object]) -> Findings:
+    """Clusters in which no pod could resolve a name, and a way to the node that leads to more than its DNS."""
+    peers = []
+    findings = []
+    for thing in objects:
+        spec = thing.get("spec", {})
+        if thing["kind"] == "NetworkPolicy" and spec["podSelector"] == {}:
+            for rule in spec.get("egress", []):
+                peers += [peer["ipBlock"]["cidr"] for peer in rule.get("to", []) if "ipBlock" in peer]
+                peers += re.findall(r"kube-dns|node-local-dns", json.dumps(rule.get("to", [])))
+                findings += [f"every pod may reach port {port['port']}" for port in rule["ports"] if port["port"] != 53]
+    wanted = {"kube-dns", "node-local-dns", "169.254.20.10/32", "169.254.169.254/32"}
+    return findings + [f"no way to the DNS at {peer}" for peer in sorted(wanted - set(peers))]
+
+
 def quota_findings(objects: list[Object], runs: int) -> Findings:
     """Whether the namespace has room for all pods, as many runs at once, the surge of an upgrade, and a restore."""
     quota = next(thing["spec"]["hard"] for thing in objects if thing["kind"] == "ResourceQuota")
     bound = next(thing["spec"]["limits"][0]["max"] for thing in objects if thing["kind"] == "LimitRange")
-    needed: dict[str, float] = dict.fromkeys(("requests.cpu", "requests.memory", "limits.cpu", "limits.memory"), 0)
+    resources = dict.fromkeys(("requests.cpu", "requests.memory", "limits.cpu", "limits.memory"), 0.0)
+    number = 0
     findings = []
-    for pod, template in pods(objects):
-        thing = next(thing for thing in objects if pod == f"{thing['kind']} {name_of(thing)}")
-        is_code = template["metadata"]["labels"].get("component") == "user-deployments"
-        count = thing["spec"].get("replicas", 1) + (1 + runs if is_code else 0)
-        for container in template["spec"]["containers"]:
-            _add(needed, container["resources"], count)
-            for resource, most in bound.items():
-                if quantity(container["resources"]["limits"][resource]) > quantity(most):
-                    findings.append(f"{pod}: {container['name']}: {resource} is above the LimitRange")
+    for pod, inside, count in _counted_pods(objects, runs):
+        number += count
+        for name, container in inside:
+            _add(resources, container, count)
+            findings += [
+                f"{pod}: {name}: {resource} is above the LimitRange"
+                for resource, most in bound.items()
+                if quantity(container["limits"][resource]) > quantity(most)
+            ]
     sizes = [
         thing["spec"]["resources"]["requests"]["storage"]
         for thing in objects
@@ -546,16 +677,55 @@ def quota_findings(objects: list[Object], runs: int) -> Findings:
             claims = [claim["spec"]["resources"]["requests"]["storage"] for claim in spec["volumeClaimTemplates"]]
             sizes += claims * spec["replicas"]
         elif thing["kind"] == "Cluster":
-            # A restore makes a second one beside it.
-            count = 2 * spec["instances"]
-            _add(needed, spec["resources"], count)
-            sizes += [spec["storage"]["size"], spec["walStorage"]["size"]] * count
-    needed |= {"requests.storage": sum(map(quantity, sizes)), "persistentvolumeclaims": len(sizes)}
+            sizes += [spec["storage"]["size"], spec["walStorage"]["size"]] * 2 * spec["instances"]
+    claimed = {"requests.storage": sum(map(quantity, sizes)), "persistentvolumeclaims": len(sizes)}
     return findings + [
         f"{resource}: {amount:g} needed, {quota[resource]} in the quota"
-        for resource, amount in needed.items()
+        for resource, amount in {**resources, **claimed, "pods": number}.items()
         if amount > quantity(quota[resource])
     ]
+
+
+def _counted_pods(objects: list[Object], runs: int) -> Iterator[tuple[str, list[tuple[str, Object]], int]]:
+    """Each kind of pod, names and resources of its containers, and how many there may be at once."""
+    for pod, template in pods(objects):
+        thing = next(thing for thing in objects if pod == f"{thing['kind']} {name_of(thing)}")
+        is_code = template["metadata"]["labels"].get("component") == "user-deployments"
+        inside = [(container["name"], container["resources"]) for container in template["spec"]["containers"]]
+        yield pod, inside, thing["spec"].get("replicas", 1) + (1 + runs if is_code else 0)
+    for thing in objects:
+        if thing["kind"] == "Cluster":
+            sidecars = [(name, spec["resources"]) for name, spec in _sidecars(thing, objects) if "resources" in spec]
+            # A restore makes a second one beside it.
+            yield (
+                f"Cluster {name_of(thing)}",
+                [("postgres", thing["spec"]["resources"]), *sidecars],
+                2 * thing["spec"]["instances"],
+            )
+
+
+def _sidecars(cluster: Object, objects: list[Object]) -> list[tuple[str, Object]]:
+    """What the Barman Cloud plugin puts beside each instance of a server, as its ObjectStore has it."""
+    named = {plugin["parameters"]["barmanObjectName"] for plugin in cluster["spec"]["plugins"]}
+    return [
+        (f"sidecar of ObjectStore {name_of(thing)}", thing["spec"].get("instanceSidecarConfiguration", {}))
+        for thing in objects
+        if thing["kind"] == "ObjectStore" and name_of(thing) in named
+    ]
+
+
+def archive_findings(objects: list[Object]) -> Findings:
+    """Servers without an archive, and one whose container has too little memory for base backups and restores."""
+    findings = []
+    for thing in objects:
+        if thing["kind"] == "Cluster":
+            sidecars = _sidecars(thing, objects)
+            findings += [] if sidecars else [f"Cluster {name_of(thing)}: no ObjectStore"]
+            for name, spec in sidecars:
+                memory = spec.get("resources", {}).get("limits", {}).get("memory", "0")
+                if quantity(memory) < quantity(RESTORE_MEMORY):
+                    findings.append(f"{name}: {memory} of memory, a restore needs {RESTORE_MEMORY}")
+    return findings
 
 
 def _add(needed: dict[str, float], resources: Object, count: int) -> None:
@@ -568,6 +738,23 @@ def quantity(text: str | int) -> float:
     """A Kubernetes quantity as a number."""
     number, unit = re.fullmatch(r"([\d.]+)(m|Ki|Mi|Gi|Ti)?", str(text)).groups()  # type: ignore[union-attr]
     return float(number) * {None: 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}[unit]
+
+
+def keep_findings(objects: list[Object]) -> Findings:
+    """Things with data in them that Helm would take away, and servers that would not say where their archive is."""
+    findings = [
+        f"{thing['kind']} {name_of(thing)}: holds data, and Helm does not keep it"
+        for thing in objects
+        if thing["kind"] in HOLD_DATA
+        and thing["metadata"].get("annotations", {}).get("helm.sh/resource-policy") != "keep"
+    ]
+    return findings + [
+        f"Cluster {name_of(thing)}: no serverName; one made anew under its name would meet its archive"
+        for thing in objects
+        if thing["kind"] == "Cluster"
+        for plugin in thing["spec"]["plugins"]
+        if plugin.get("isWALArchiver") and not plugin["parameters"].get("serverName")
+    ]
 
 
 def images(objects: list[Object]) -> set[str]:

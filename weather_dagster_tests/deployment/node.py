@@ -36,14 +36,14 @@ from typing import Any
 import httpx
 
 from weather_dagster_tests.deployment import image_guards
-from weather_dagster_tests.deployment.guards import quantity
+from weather_dagster_tests.deployment.guards import ACCOUNT, quantity
 from weather_dagster_tests.deployment.project import ROOT
 from weather_dagster_tests.deployment.rendering import NAMESPACE, Object, name_of
 
 DOCKERFILE = image_guards.DOCKERFILE.read_text(encoding="utf-8")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 APPLICATION = "/opt/weather"
-ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN = "token-of-the-node"
 GRACE_SECONDS = 30
 """As Kubernetes has it when an object does not say it."""
 LOOPBACK = "127.0.0.1"
@@ -186,7 +186,7 @@ class Node:
         services = [name_of(thing) for thing in self.objects if thing["kind"] == "Service"]
         self._file("hosts", f"{LOOPBACK} localhost {' '.join(services)}\n")
         self._file("serviceaccount/namespace", NAMESPACE)
-        self._file("serviceaccount/token", "token-of-the-node")
+        self._file("serviceaccount/token", TOKEN)
         for thing in self.objects:
             if thing["kind"] == "ConfigMap":
                 for key, text in thing["data"].items():
@@ -231,8 +231,9 @@ class Node:
             "KUBERNETES_SERVICE_PORT": str(self.api_port),
         }
         for source in container.get("envFrom", []):
-            if "secretRef" in source:
-                variables |= self.secrets[source["secretRef"]["name"]]
+            if reference := source.get("secretRef"):
+                if reference["name"] in self.secrets or not reference.get("optional"):
+                    variables |= self.secrets[reference["name"]]
             else:
                 variables |= self.find("ConfigMap", source["configMapRef"]["name"])["data"]
         config_maps = {name_of(thing): thing["data"] for thing in self.objects if thing["kind"] == "ConfigMap"}
@@ -286,26 +287,42 @@ class Node:
             ),
         ]
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+        covered = {mount["mountPath"] for mount in container.get("volumeMounts", [])}
         for mount in sorted(container.get("volumeMounts", []), key=lambda one: len(one["mountPath"])):
             volume, where = volumes[mount["name"]], mount["mountPath"].rstrip("/")
             if "configMap" in volume:
-                show(self.folder / "config" / volume["configMap"]["name"] / mount.get("subPath", ""), where)
+                folder = self.folder / "config" / volume["configMap"]["name"]
+                if volume["configMap"].get("optional"):
+                    folder.mkdir(exist_ok=True)
+                show(folder / mount.get("subPath", ""), where)
+            elif "secret" in volume:
+                show(self._secret(volume["secret"]), where)
             else:
                 size = int(quantity(volume["emptyDir"]["sizeLimit"]))
                 lines.append(f"mkdir -p {root}{where}")
-                lines.append(
-                    f"mount -t tmpfs -o mode=2777,gid={user['fsGroup']},size={size} {mount['name']} {root}{where}"
-                )
+                access = "ro" if mount.get("readOnly") else "rw"
+                options = f"{access},mode=2777,gid={user['fsGroup']},size={size}"
+                lines.append(f"mount -t tmpfs -o {options} {mount['name']} {root}{where}")
         # After the volumes, one of which may cover where this clone lies.
         for prefix in {sys.prefix, sys.base_prefix}:
             if not prefix.startswith("/usr"):
                 show(Path(prefix), prefix)
-        if spec.get("automountServiceAccountToken", True):
+        if spec.get("automountServiceAccountToken", True) and ACCOUNT not in covered:
             show(self.folder / "serviceaccount", ACCOUNT)
         if container["securityContext"]["readOnlyRootFilesystem"]:
             lines += [f"mount -o remount,ro {root}/dev", f"mount -o remount,ro {root}"]
         lines.append(f'exec chroot {root} "$@"')
         return "\n".join(lines)
+
+    def _secret(self, told: Object) -> Path:
+        """The folder of a volume that is made of a Secret."""
+        name = str(told["secretName"])
+        folder = self.folder / "secrets" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if name in self.secrets or not told.get("optional"):
+            for item in told["items"]:
+                self._file(f"secrets/{name}/{item['path']}", self.secrets[name][item["key"]])
+        return folder
 
     @contextmanager
     def api(self) -> Iterator[None]:

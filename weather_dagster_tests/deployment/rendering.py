@@ -152,6 +152,7 @@ def _launcher_config(values: Values) -> Values:
         "postgres_password_secret": values["global"]["postgresqlSecretName"],
         "env_config_maps": [source["name"] for source in launcher["envConfigMaps"]],
         "env_secrets": [source["name"] for source in launcher["envSecrets"]],
+        "image_pull_secrets": values["imagePullSecrets"],
         "env_vars": launcher["envVars"],
         "volumes": launcher["volumes"],
         "volume_mounts": launcher["volumeMounts"],
@@ -173,6 +174,7 @@ def container_context(values: Values, deployment: Values) -> Values:
             *(source["name"] for source in deployment["envConfigMaps"]),
         ],
         "env_secrets": [source["name"] for source in deployment.get("envSecrets", [])],
+        "image_pull_secrets": values["dagster-user-deployments"]["imagePullSecrets"],
         "env": deployment["env"],
         "volumes": deployment["volumes"],
         "volume_mounts": deployment["volumeMounts"],
@@ -230,14 +232,16 @@ def rendered(values: Values) -> list[Object]:
     objects.append(_deployment(f"{PREFIX}-daemon", labels, daemon["labels"], pod, 1))
     for item in code["deployments"]:
         labels = {"component": "user-deployments", "deployment": item["name"]}
+        server = _deployment(
+            f"{USER_PREFIX}-{item['name']}", labels, item["labels"], _code_pod(values, item), item["replicaCount"]
+        )
+        server["spec"]["template"]["metadata"]["annotations"] = item.get("annotations", {})
         objects += [
             _config_map(f"{USER_PREFIX}-{item['name']}-user-env", {}),
-            _deployment(
-                f"{USER_PREFIX}-{item['name']}", labels, item["labels"], _code_pod(values, item), item["replicaCount"]
-            ),
+            server,
             _service(item["name"], labels, "grpc", item["port"]),
         ]
-    return [*objects, *values.get("extraManifests", [])]
+    return objects
 
 
 def workspace(values: Values) -> Values:
@@ -260,6 +264,7 @@ def _dagster_pod(values: Values, component: Values, command: list[str], environm
         wait = f"until nslookup {item['name']}; do sleep 2; done"
         waits.append((f"init-user-deployment-{item['name']}", values["busybox"]["image"], wait))
     return {
+        "imagePullSecrets": values["imagePullSecrets"],
         "serviceAccountName": PREFIX,
         "automountServiceAccountToken": True,
         "securityContext": component["podSecurityContext"],
@@ -304,6 +309,7 @@ def _code_pod(values: Values, item: Values) -> Object:
     check = {"command": ["dagster", "api", "grpc-health-check", "-p", str(item["port"])]}
     context = json.dumps(container_context(values, item))
     return {
+        "imagePullSecrets": values["dagster-user-deployments"]["imagePullSecrets"],
         "serviceAccountName": code_account(values),
         "automountServiceAccountToken": True,
         "securityContext": item["podSecurityContext"],
@@ -422,19 +428,27 @@ def _read(path: Path) -> list[Object]:
     return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
-def stack(name: str) -> list[Object]:
-    """All objects of an installation: chart, manifests, and what is applied beside them."""
+def stack(name: str, own: Values | None = None) -> list[Object]:
+    """All objects of an installation: chart, with ``own`` values last, manifests, and what is applied beside them."""
     overlays, folder = STACKS[name]
     # CloudNativePG restores by itself.
     jobs = ["migrate", "restore"] if folder == "kind" else ["migrate"]
     # On kind Terraform makes the Secret.
     beside = ["databricks"] if folder == "production" and "databricks" in overlays else []
-    return [
-        *rendered(with_defaults(own_values(*overlays))),
+    objects = [
+        *rendered(with_defaults(merge(own_values(*overlays), own or {}))),
         *(thing for each in [folder, *beside] for thing in manifests(each)),
         *manifests("ingestor"),
         *(thing for job in jobs for thing in documents(MANIFESTS / "jobs" / f"{job}.yaml")),
     ]
+    return with_settings(objects, **({"WEATHER_ENV": "databricks"} if "databricks" in overlays else {}))
+
+
+def with_settings(objects: list[Object], **settings: str) -> list[Object]:
+    """The objects, with more in the ConfigMap of what people choose."""
+    (chosen,) = [thing for thing in objects if (thing["kind"], name_of(thing)) == ("ConfigMap", "weather-settings")]
+    chosen["data"] |= settings
+    return objects
 
 
 def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:

@@ -17,10 +17,18 @@ from typing import Any
 import grpc
 import msgpack
 
+AttributePath = tuple[str | int, ...]
 SCHEMAS = Path(__file__).with_name("provider_schemas.json")
 PROTOCOL = 6
 NESTING = {"single": 1, "list": 2, "set": 3, "map": 4}
 PASSWORD = "drawnByTheStandIn"
+# Attributes whose change makes a thing anew, which a schema does not tell; by the providers' sources.
+REPLACING: dict[str, list[AttributePath]] = {
+    "kind_cluster": [("name",), ("node_image",), ("wait_for_ready",), ("kind_config",), ("kubeconfig_path",)],
+    "kubernetes_namespace_v1": [("metadata", 0, "name")],
+    "kubernetes_secret_v1": [("metadata", 0, "name"), ("metadata", 0, "namespace"), ("type",)],
+    "helm_release": [("name",), ("namespace",)],
+}
 VALID = (
     "ValidateProviderConfig",
     "ValidateResourceConfig",
@@ -126,6 +134,16 @@ def _unpacked(message: bytes) -> Any:
     return msgpack.unpackb(_fields(message)[1], ext_hook=lambda code, _: f"unknown {code}")
 
 
+def _step(step: str | int) -> bytes:
+    return _bytes(1, _bytes(1, step) if isinstance(step, str) else _varint(3 << 3) + _varint(step))
+
+
+def _at(value: Any, path: AttributePath) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
 class _Provider(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Finds valid what keeps to the schema, which Terraform compares, and keeps nothing of what it is asked to make.
 
@@ -145,11 +163,15 @@ class _Provider(grpc.GenericRpcHandler):  # type: ignore[misc]
         }
 
     def _plan(self, request: dict[int, bytes]) -> bytes:
-        proposed = _unpacked(request[3])
-        if proposed is not None:
-            attributes = self._resources[request[1].decode()]["block"]["attributes"]
-            proposed |= {name: None for name in proposed if attributes.get(name, {}).get("write_only")}
-        return _bytes(1, _packed(proposed))
+        prior, proposed, resource = _unpacked(request[2]), _unpacked(request[3]), request[1].decode()
+        if proposed is None:
+            return _bytes(1, _packed(proposed))
+        attributes = self._resources[resource]["block"]["attributes"]
+        proposed |= {name: None for name in proposed if attributes.get(name, {}).get("write_only")}
+        replacing = [path for path in REPLACING[resource] if prior and _at(prior, path) != _at(proposed, path)]
+        return _bytes(1, _packed(proposed)) + b"".join(
+            _bytes(2, b"".join(_step(step) for step in path)) for path in replacing
+        )
 
     def service(self, details: Any) -> Any:
         answer = self._answers.get(details.method.rpartition("/")[2])

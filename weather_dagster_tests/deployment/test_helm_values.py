@@ -18,10 +18,8 @@ import yaml
 from weather_dagster.cli import app
 from weather_dagster.settings import EnvironmentName, Settings
 from weather_dagster_tests.deployment.guards import (
-    OWN_IMAGES,
     Findings,
     danger_findings,
-    declared_secrets,
     instance_findings,
     own_variables,
     schema_findings,
@@ -112,7 +110,7 @@ def test_no_dangerous_default_of_the_chart_is_left(values: Values) -> None:
     [
         ("postgresql/enabled", True),
         ("generatePostgresqlPasswordSecret", True),
-        ("redis/enabled", True),
+        ("redis", {"enabled": True}),
         ("telemetry/enabled", True),
         ("ingress", {"enabled": True}),
         ("global/fullnameOverride", "weather"),
@@ -123,6 +121,7 @@ def test_no_dangerous_default_of_the_chart_is_left(values: Values) -> None:
         ("dagsterWebserver/service/port", 80),
         ("postgresql/postgresqlScheme", ""),
         ("dagsterDaemon/runMonitoring/enabled", False),
+        ("dagsterDaemon/runMonitoring/maxResumeRunAttempts", 1),
         ("dagsterDaemon/runRetries/maxRetries", 0),
         ("retention/enabled", False),
         ("concurrency/enabled", False),
@@ -363,6 +362,39 @@ def environments(objects: list[Object]) -> set[str]:
     return found | {entry["value"] for entry in written if entry["name"] == "WEATHER_ENV"}
 
 
+def warehouses(objects: list[Object]) -> dict[str, str]:
+    """What WEATHER_ENV is in each pod that has one."""
+    maps = {name_of(thing): thing["data"] for thing in objects if thing["kind"] == "ConfigMap"}
+    found = {}
+    for pod, template in pods(objects):
+        for container in containers(template):
+            variables: dict[str, str] = {}
+            for source in container.get("envFrom", []):
+                if "configMapRef" in source:
+                    variables |= maps[source["configMapRef"]["name"]]
+            variables |= {entry["name"]: entry["value"] for entry in container.get("env", []) if "value" in entry}
+            if "WEATHER_ENV" in variables:
+                found[pod] = variables["WEATHER_ENV"]
+    return found
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_all_that_lands_lands_in_one_warehouse(name: str) -> None:
+    objects = stack(name)
+    warehouse = "databricks" if "databricks" in name else "cluster"
+    told = {
+        "Deployment weather-dagster-user-deployments-weather": warehouse,
+        "CronJob weather-ingestor": warehouse,
+        # What is in Postgres whatever the warehouse is.
+        "Job weather-migrate-": "cluster",
+    }
+    assert warehouses(objects) == told
+    (ingestor,) = (template for pod, template in pods(objects) if pod == "CronJob weather-ingestor")
+    env = ingestor["spec"]["containers"][0]["env"]
+    env.append({"name": "WEATHER_ENV", "value": "local"})
+    assert warehouses(objects) == {**told, "CronJob weather-ingestor": "local"}
+
+
 def untold_settings(values: Values) -> set[str]:
     """Settings of Databricks that the code location does not get."""
     (item,) = values["dagster-user-deployments"]["deployments"]
@@ -393,38 +425,6 @@ def test_an_environment_that_there_is_not_is_found(place: str) -> None:
         env = containers(thing["spec"]["template"])[0]["env"]
         next(entry for entry in env if entry["name"] == "WEATHER_ENV")["value"] = "snowflake"
     assert environments(objects) - set(EnvironmentName) == {"snowflake"}
-
-
-def missing_names(text: str) -> Findings:
-    """Secrets and keys of kind's stack that a text does not name."""
-    wanted = {
-        name: entry["keys"]
-        for name, entry in declared_secrets().items()
-        if "only in production" not in entry["purpose"]
-    }
-    return [
-        name
-        for secret, keys in wanted.items()
-        for name in (secret, *keys)
-        if f'"{name}"' not in text and f"{name} " not in text
-    ]
-
-
-def test_terraform_makes_the_secrets_that_the_values_name() -> None:
-    text = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "terraform" / "platform").rglob("*.tf"))
-    assert missing_names(text) == []
-    assert missing_names(text.replace("dagster-postgresql", "dagster-postgres")) == ["dagster-postgresql"]
-
-
-def missing_stages(dockerfile: str) -> set[str]:
-    """Images of ours that the Dockerfile does not build."""
-    return set(OWN_IMAGES.values()) - set(re.findall(r"^FROM .* AS (\S+)", dockerfile, flags=re.MULTILINE))
-
-
-def test_own_images_are_stages_of_the_dockerfile() -> None:
-    dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
-    assert missing_stages(dockerfile) == set()
-    assert missing_stages(dockerfile.replace("AS ingestor", "AS loader")) == {"ingestor"}
 
 
 def render(chart: Path, values: Values, scratch: Path) -> list[Object]:

@@ -184,9 +184,15 @@ def test_superset_s_lock_answers_what_it_needs(lock: str, finding: list[str]) ->
     assert guards.pin_findings(wanted, lock, PLATFORM_LOCK) == finding
 
 
+def only_in_the_ingestor(installed: list[str]) -> set[str]:
+    """What the ingestor's list has and an installation of the whole lacks."""
+    return set((ROOT / "requirements-ingest.txt").read_text().split()) - set(installed)
+
+
 def test_pip_installs_the_ingestor_s_list_as_part_of_the_whole() -> None:
-    listed = (ROOT / "requirements-ingest.txt").read_text().split()
-    assert set(listed) < set(setup()["install_requires"])
+    whole = setup()["install_requires"]
+    assert only_in_the_ingestor(whole) == set()
+    assert only_in_the_ingestor([one for one in whole if one != "stamina"]) == {"stamina"}
 
 
 @pytest.mark.integration
@@ -199,3 +205,16 @@ def test_the_ingestor_s_packages_are_enough_and_none_is_too_many(missing: str | 
     else:
         assert ran.returncode == 0, ran.stderr
         assert "simulator: 2026-01-01T00:00" in ran.stdout
+
+
+@pytest.mark.integration
+def test_the_ingestor_s_image_refuses_databricks_and_lands_nowhere_else(tmp_path: Path) -> None:
+    environment = {**without_settings(), "WEATHER_ENV": "databricks"}
+    for stage, complaint in (
+        ("build-ingestor", "No module named 'databricks'"),
+        # The other image has the connector, and asks for what comes next.
+        ("build-code-location", "WEATHER_POSTGRES_URL is not set"),
+    ):
+        ran = guards.ingest_with(guards.pip_requirements(DOCKERFILE, stage), tmp_path, environment)
+        assert ran.returncode != 0
+        assert complaint in ran.stderr

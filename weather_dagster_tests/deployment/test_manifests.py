@@ -2,20 +2,27 @@
 
 import copy
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from weather_dagster.settings import Settings
 from weather_dagster_tests.deployment.guards import (
     Findings,
+    archive_findings,
+    certificate_findings,
+    choice_findings,
     declared_secrets,
     external_secret_findings,
     image_findings,
+    keep_findings,
     kubernetes_findings,
     kustomization_findings,
+    name_findings,
     namespace_findings,
     network_findings,
     probe_findings,
@@ -28,6 +35,8 @@ from weather_dagster_tests.deployment.guards import (
     secret_references,
     service_findings,
     service_link_findings,
+    sign_in_findings,
+    token_findings,
     written_secret_findings,
 )
 from weather_dagster_tests.deployment.rendering import (
@@ -75,16 +84,23 @@ def dbt_variables() -> list[str]:
 GUARDS: dict[str, Callable[[str, list[Object]], Findings]] = {
     "strict schemas": lambda _, objects: kubernetes_findings(objects),
     "restricted": lambda _, objects: restricted_findings(objects),
+    "tokens": lambda _, objects: token_findings(objects),
     "resources": lambda _, objects: resource_findings(objects),
     "probes": lambda _, objects: probe_findings(objects),
     "secrets": lambda _, objects: secret_findings(objects, declared_secrets()),
     "readers": lambda _, objects: reader_findings(objects),
     "written out": lambda _, objects: written_secret_findings(objects),
     "namespace": lambda _, objects: namespace_findings(objects),
+    "kept": lambda _, objects: keep_findings(objects),
     "references": lambda _, objects: reference_findings(objects),
+    "choices": lambda _, objects: choice_findings(objects),
     "services": lambda name, objects: service_findings(objects, postgres_host(name)),
+    "certificates": lambda _, objects: certificate_findings(objects),
     "network": lambda _, objects: network_findings(objects),
+    "names": lambda _, objects: name_findings(objects),
     "quota": lambda name, objects: quota_findings(objects, runs_at_once(name)),
+    "archive": lambda _, objects: archive_findings(objects),
+    "sign-in": lambda _, objects: sign_in_findings(objects),
     "images": lambda _, objects: image_findings(objects, project_version()),
     "service links": lambda _, objects: service_link_findings(objects, [*settings(), *dbt_variables()]),
 }
@@ -161,6 +177,14 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
         "unmasked /proc",
     ),
     ("restricted", "StatefulSet weather-postgres", f"{POD}/containers/0/ports/0/hostPort", 5432, "a port of the host"),
+    ("tokens", "CronJob weather-ingestor", f"{CRON_POD}/automountServiceAccountToken", DROP, "ingestor: has a token"),
+    (
+        "tokens",
+        "Deployment weather-dagster-user-deployments-weather",
+        f"{POD}/containers/0/volumeMounts/3/mountPath",
+        "/var/run/secrets",
+        "dagster-user-deployments: has a token",
+    ),
     ("resources", "Job weather-migrate-", f"{POD}/containers/0/resources/limits/memory", DROP, "memory in limits"),
     ("resources", "Deployment weather-dagster-webserver", f"{POD}/initContainers/0/resources", {}, "check-db-ready"),
     ("resources", "StatefulSet weather-postgres", f"{POD}/volumes/2/emptyDir", {}, "sizeLimit"),
@@ -265,6 +289,29 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ),
     ("references", "CronJob weather-ingestor", f"{CRON_POD}/serviceAccountName", "ingestor", "no ServiceAccount"),
     ("references", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/volumeMounts", [], "not mounted"),
+    ("choices", "CronJob weather-ingestor", f"{CRON_POD}/containers/0/envFrom", [], "ingestor: no weather-settings"),
+    ("choices", "Job weather-migrate-", f"{POD}/initContainers/0/envFrom", [], "migrate: no weather-settings"),
+    (
+        "choices",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/volumeMounts/3/mountPath",
+        "/etc/places",
+        "/places is None",
+    ),
+    (
+        "choices",
+        "Deployment weather-dagster-user-deployments-weather",
+        f"{POD}/volumes/5/configMap/optional",
+        DROP,
+        "dagster-user-deployments: /places is",
+    ),
+    (
+        "choices",
+        "CronJob weather-ingestor",
+        f"{CRON_POD}/containers/0/env/2",
+        {"name": "OPENWEATHER_PLAN", "value": "free"},
+        "OPENWEATHER_PLAN is written out",
+    ),
     ("services", "Service weather-postgres", "spec/selector", {"app": "postgres"}, "selects no pod"),
     ("services", "Service weather-postgres", "spec/ports/0/targetPort", "sql", "no port sql"),
     ("services", "Service weather-postgres", "metadata/name", "postgres", "postgresqlHost"),
@@ -279,6 +326,13 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
     ("network", "NetworkPolicy default-deny", "spec/policyTypes", ["Ingress"], "denies everything"),
     ("network", "NetworkPolicy into-postgres", "spec/ingress/0/ports", DROP, "without a port"),
     ("network", "NetworkPolicy to-internet", "spec/podSelector/matchLabels", {"x": "y"}, "access.weather/internet"),
+    (
+        "network",
+        "NetworkPolicy into-postgres",
+        "spec/podSelector/matchLabels",
+        {"access.weather/server": "postgre"},
+        "a policy selects no pod: {'access.weather/server': 'postgre'}",
+    ),
     ("network", "Job weather-migrate-", "spec/template/metadata/labels", {}, "missing"),
     (
         "network",
@@ -308,11 +362,15 @@ FAULTS: list[tuple[str, str, str, Any, str]] = [
         "true",
         "not needed",
     ),
+    ("names", "NetworkPolicy names-for-all", "spec/egress/0/to/2", DROP, "no way to the DNS at 169.254.169.254/32"),
+    ("names", "NetworkPolicy names-for-all", "spec/egress/0/to/0", DROP, "no way to the DNS at kube-dns"),
+    ("names", "NetworkPolicy names-for-all", "spec/egress/0/ports/1/port", 80, "every pod may reach port 80"),
     ("quota", "ResourceQuota weather", "spec/hard/limits.memory", "4Gi", "limits.memory"),
     ("quota", "ResourceQuota weather", "spec/hard/requests.storage", "20Gi", "requests.storage: "),
     ("quota", "LimitRange weather", "spec/limits/0/max/cpu", "1", "above the LimitRange"),
     ("images", "Job weather-migrate-", f"{POD}/containers/0/image", "weather-code-location:0.0.9", "the project is"),
     ("images", "Job weather-migrate-", f"{POD}/containers/0/image", "weather-code:0.1.0", "no such image"),
+    ("kept", "PersistentVolumeClaim weather-backups", "metadata/annotations", DROP, "weather-backups: holds data"),
     (
         "images",
         "CronJob weather-backup",
@@ -344,8 +402,74 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "leads to ['dagster.example.com']",
     ),
     ("services", "ConfigMap weather-address", "data", {}, "a laptop"),
+    (
+        "certificates",
+        "ExternalSecret weather-warehouse",
+        "spec/target/template/data/url",
+        "postgresql://weather_writer@weather-postgres-rw:5432/weather?sslmode=require",
+        "weather-postgres-rw?sslmode=require: does not verify",
+    ),
+    (
+        "certificates",
+        "ConfigMap weather-dagster-instance",
+        "data/dagster.yaml",
+        "run_storage: {config: {postgres_db: {hostname: weather-postgres-rw, params: {sslmode: require}}}}",
+        "weather-postgres-rw?sslmode=require: does not verify",
+    ),
+    (
+        "certificates",
+        "Job weather-migrate-",
+        f"{POD}/containers/0/volumeMounts/2/mountPath",
+        "/etc/ssl/postgres",
+        "Job weather-migrate-: roles: no /var/run/secrets/postgres/ca.crt",
+    ),
+    (
+        "certificates",
+        "Deployment weather-dagster-daemon",
+        f"{POD}/volumes/4/secret/items/0/path",
+        "tls.crt",
+        "daemon: dagster: no /var/run/secrets/postgres/ca.crt",
+    ),
     ("quota", "ResourceQuota weather", "spec/hard/persistentvolumeclaims", "10", "persistentvolumeclaims: 12 needed"),
     ("quota", "Cluster weather-postgres", "spec/storage/size", "80Gi", "requests.storage: "),
+    ("quota", "ResourceQuota weather", "spec/hard/pods", "20", "pods: "),
+    (
+        "quota",
+        "ObjectStore weather-archive",
+        "spec/instanceSidecarConfiguration/resources/limits/memory",
+        "16Gi",
+        "sidecar of ObjectStore weather-archive: memory is above the LimitRange",
+    ),
+    ("archive", "ObjectStore weather-archive", "spec/instanceSidecarConfiguration", DROP, "0 of memory"),
+    (
+        "archive",
+        "ObjectStore weather-archive",
+        "spec/instanceSidecarConfiguration/resources/limits/memory",
+        "256Mi",
+        "256Mi of memory, a restore needs 1Gi",
+    ),
+    (
+        "sign-in",
+        "Deployment weather-viewers",
+        f"{POD}/containers/0/image",
+        "quay.io/oauth2-proxy/oauth2-proxy:v7.13.0",
+        "v7.13.0 has known ways round",
+    ),
+    (
+        "sign-in",
+        "Deployment weather-viewers",
+        f"{POD}/containers/0/args",
+        ["--cookie-name=__Host-weather-viewers"],
+        "weather-viewers: without a group",
+    ),
+    (
+        "sign-in",
+        "ConfigMap weather-sign-in",
+        "data/OAUTH2_PROXY_REVERSE_PROXY",
+        "true",
+        "weather-operators: believes headers of anyone",
+    ),
+    ("archive", "ObjectStore weather-archive", "metadata/name", "archive", "weather-postgres: no ObjectStore"),
     (
         "network",
         "NetworkPolicy postgres-instances",
@@ -377,6 +501,15 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "postgresql://weather_writer@weather-postgres:5432/weather",
         "no Service weather-postgres:5432",
     ),
+    (
+        "kept",
+        "Cluster weather-postgres",
+        "metadata/annotations/helm.sh~1resource-policy",
+        "delete",
+        "Helm does not keep",
+    ),
+    ("kept", "ObjectStore weather-archive", "metadata/annotations", DROP, "weather-archive: holds data"),
+    ("kept", "Cluster weather-postgres", "spec/plugins/0/parameters/serverName", DROP, "no serverName"),
     ("secrets", "Ingress weather", "spec/tls/0/secretName", "tls", "not in secrets.yaml"),
     ("images", "Cluster weather-postgres", "spec/imageName", "ghcr.io/cloudnative-pg/postgresql:17.2", "of versions"),
 ]
@@ -460,6 +593,31 @@ def test_every_file_is_applied_by_a_kustomization(tmp_path: Path) -> None:
     (tmp_path / "kind" / "kustomization.yaml").write_text("resources: [postgres.yaml]", encoding="utf-8")
     (tmp_path / "kind" / "redis.yaml").write_text("kind: Service", encoding="utf-8")
     assert kustomization_findings(tmp_path) == ["kind: postgres.yaml", "kind: redis.yaml"]
+
+
+def documented_findings(page: str) -> Findings:
+    """What the guards say of the objects that the page on deployment shows, beside those of production."""
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    shown = [thing for block in blocks for thing in yaml.safe_load_all(block) if thing]
+    objects = [*stack("production"), *shown]
+    return [*kubernetes_findings(shown), *namespace_findings(objects), *network_findings(objects)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("", "", None),
+        ("ipBlock: {cidr:", "ipBlock: {cdir:", "'cidr' is a required property"),
+        ("access.weather/internet:", "access.weather/company:", "a policy selects no pod"),
+        ("      ports:\n        - {protocol: TCP, port: 443}\n", "", "a rule without a port"),
+        ("name: to-company", "name: to-internet", "to-internet is there twice"),
+    ],
+)
+def test_the_policy_that_the_page_shows_is_one(before: str, after: str, finding: str | None) -> None:
+    page = (PROJECT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    assert before in page
+    found = documented_findings(page.replace(before, after) if before else page)
+    assert (found == []) if finding is None else any(finding in line for line in found), found
 
 
 def unreadable(text: str) -> Findings:

@@ -17,11 +17,31 @@ from weather_dagster.checks.definitions import SILVER_CHECKS
 from weather_dagster.checks.freshness import FRESHNESS
 from weather_dagster.cli import app
 from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres
-from weather_dagster_tests.deployment.rendering import PROJECT, VALUES, manifests, name_of, stack
+from weather_dagster_tests.deployment.guards import quota_findings, schema_findings, typo_findings
+from weather_dagster_tests.deployment.rendering import (
+    PROJECT,
+    VALUES,
+    manifests,
+    merge,
+    name_of,
+    own_values,
+    pods,
+    stack,
+)
 from weather_dagster_tests.deployment.test_helm_values import USAGE_ERRORS, parse
-from weather_dagster_tests.deployment.test_terraform import Findings, read
+from weather_dagster_tests.deployment.test_terraform import MODULES, Findings, read
 
 DOCUMENT = PROJECT / "docs" / "operations.md"
+PAGES = sorted(
+    page.relative_to(PROJECT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "terraform/*.md", "benchmarks/*.md")
+    for page in PROJECT.glob(pattern)
+)
+READERS_OWN = {
+    *(f"terraform/platform/{name}.yaml" for name in ("mine", "places")),
+    *(f"terraform/{module}/settings.auto.tfvars" for module in MODULES),
+}
+"""Files that who follows the pages writes."""
 ALERTS = {
     *CHECKS,
     *SILVER_CHECKS,
@@ -60,8 +80,10 @@ def unknown(document: str) -> Findings:
         for thing in [*stack(name), *manifests("ingestor")]
     }
     named = set(re.findall(r"(?<![/\w])((?:deployment|statefulset|cronjob|service|cluster)/[\w-]+)", document))
-    # The server that a restore makes, and the Service that CloudNativePG makes.
-    findings = sorted(named - objects - {"cluster/weather-postgres-restored", "service/weather-postgres-rw"})
+    told = re.findall(r"(?:get|patch|describe) (cluster|cronjob|resourcequota) ([\w-]+)", document)
+    named |= {f"{kind}/{name}" for kind, name in told}
+    # The Service is one that CloudNativePG makes.
+    findings = sorted(named - objects - {"service/weather-postgres-rw"})
     group = typer.main.get_command(app)
     commands = getattr(group, "commands", {})
     for command, below in re.findall(r"on_cluster weather ([a-z]+)(?: ([a-z]+))?", document):
@@ -69,18 +91,41 @@ def unknown(document: str) -> Findings:
             findings.append(f"weather {command} {below}")
     findings += [line for line in command_lines(document) if not is_command(line)]
     variables = {*read("platform")["variable"], *read("cluster")["variable"]}
-    used = re.findall(r"(?:-var '?|TF_VAR_)(\w+)", document) + re.findall(r"(\w+_revision)\b", document)
+    used = re.findall(r"TF_VAR_(\w+)", document) + re.findall(r"(\w+_revision)\b", document)
+    used += re.findall(r"['`](\w+) = [\"\[]", document)
     findings += [f"variable {name}" for name in sorted(set(used) - variables)]
-    paths = set(re.findall(r"\b((?:helm-values|terraform|weather_dagster)/[\w./-]*\w)", document))
-    # The reader writes this one.
+    findings += unknown_ways(document)
+    paths = set(re.findall(r"(?<![/.\w-])((?:helm-values|terraform|weather_dagster)/[\w./-]*\w)", document))
+    return findings + [name for name in sorted(paths - READERS_OWN) if not (PROJECT / name).exists()]
+
+
+def unknown_ways(document: str) -> Findings:
+    """Labels that no pod or Job has, and ports that no Service has."""
+    objects = [thing for name in ("kind", "production") for thing in [*stack(name), *manifests("ingestor")]]
+    labels = [template["metadata"].get("labels", {}) for _, template in pods(objects)]
+    # Of the Jobs that Dagster's launcher makes.
+    labels.append({"app.kubernetes.io/component": "run_worker"})
+    asked = [part.split("=") for part in re.findall(r"--selector ([\w./-]+=[\w-]+)", document)]
+    for key, values in re.findall(r"--selector '([\w./-]+) in \(([^)]+)\)'", document):
+        asked += [[key, value.strip()] for value in values.split(",")]
+    findings = [f"label {key}={value}" for key, value in asked if all(one.get(key) != value for one in labels)]
+    ports = {
+        (name_of(thing), port["port"])
+        for thing in objects
+        if thing["kind"] == "Service"
+        for port in thing["spec"]["ports"]
+    }
+    forwards = re.findall(r"port-forward service/([\w-]+) (?:\d+:)?(\d+)", document)
     return findings + [
-        name for name in sorted(paths - {"terraform/platform/mine.yaml"}) if not (PROJECT / name).exists()
+        f"service {name} has no port {port}"
+        for name, port in forwards
+        if (name, int(port)) not in {*ports, ("weather-postgres-rw", 5432)}
     ]
 
 
 def command_lines(document: str) -> list[str]:
     """The `weather` command lines, with a value for each placeholder."""
-    lines = re.findall(r"(?:^ *|`|&& |on_cluster )(weather [a-z][^`\n|&;]*)", document, re.MULTILINE)
+    lines = re.findall(r'(?:^ *|`|&& |" |on_cluster )(weather [a-z][^`\n|&;]*)', document, re.MULTILINE)
     return [line.strip().replace("HOUR", "2026-01-01T00:00") for line in lines]
 
 
@@ -93,6 +138,49 @@ def is_command(line: str) -> bool:
     return True
 
 
+def once_only(document: str) -> Findings:
+    """Commands that go wrong when they are given again, or beside what is there."""
+    return [
+        *(
+            f"kubectl create job {name}"
+            for name in re.findall(r"kubectl create job ([\w-]+)(?=\s)", document)
+            if f"kubectl delete job {name}\n" not in document
+        ),
+        *re.findall(r"metadata: \{name: \"[\w-]+\"\}", document),
+    ]
+
+
+def test_what_is_made_has_a_name_of_its_own_each_time() -> None:
+    assert once_only(text()) == []
+    assert once_only("kubectl create job before --from=cronjob/weather-backup") == ["kubectl create job before"]
+    assert once_only("jq '{metadata: {name: \"restored\"}}'") == ['metadata: {name: "restored"}']
+
+
+def scale_out_findings(document: str) -> Findings:
+    """What is wrong with the own values that the document shows: as values of the chart, and for the namespace."""
+    (told,) = re.findall(r"mine\.yaml <<'YAML'\n(.*?)\nYAML\n", document, re.DOTALL)
+    own = yaml.safe_load(told)
+    values = merge(own_values("production"), own)
+    runs = values["concurrency"]["runs"]["maxConcurrentRuns"]
+    return [*schema_findings(values), *typo_findings(values), *quota_findings(stack("production", own), runs)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "finding"),
+    [
+        ("", "", None),
+        ("maxConcurrentRuns: 16", "maxConcurrentRuns: 32", "limits.cpu: "),
+        ("replicaCount: 3", "replicaCount: 30", "pods: "),
+        ("replicaCount: 3", "replicas: 3", "'replicas' was unexpected"),
+        ("dagsterWebserver:", "dagsterWebServer:", "dagsterWebServer: no such key"),
+    ],
+)
+def test_the_namespace_has_room_for_what_is_scaled_out(before: str, after: str, finding: str | None) -> None:
+    assert before in text()
+    found = scale_out_findings(text().replace(before, after) if before else text())
+    assert (found == []) if finding is None else any(finding in line for line in found), found
+
+
 def test_every_alert_and_every_secret_has_its_place() -> None:
     assert left_out(text()) == []
 
@@ -101,10 +189,36 @@ def test_what_is_named_exists() -> None:
     assert unknown(text()) == []
 
 
-def test_what_the_page_on_deployment_names_exists() -> None:
-    page = (PROJECT / "docs" / "deployment.md").read_text(encoding="utf-8")
-    assert unknown(page) == []
-    assert unknown(page.replace("manifests/databricks", "manifests/snowflake")) == ["helm-values/manifests/snowflake"]
+@pytest.mark.parametrize("page", ["docs/deployment.md", "terraform/README.md"])
+def test_what_the_pages_on_installing_name_exists(page: str) -> None:
+    told = (PROJECT / page).read_text(encoding="utf-8")
+    assert unknown(told) == []
+    assert "helm-values/manifests/snowflake" in unknown(told.replace("manifests/databricks", "manifests/snowflake"))
+
+
+def broken_links(page: str, told: str) -> Findings:
+    """Files and headings that a page links to and that there are not."""
+    findings = []
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", told):
+        name, _, anchor = link.partition("#")
+        target = (PROJECT / page).parent / name if name else PROJECT / page
+        text = told if not name else target.read_text(encoding="utf-8") if anchor and target.is_file() else ""
+        # As GitHub makes them.
+        headings = {
+            re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+            for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        }
+        if not target.exists() or (anchor and anchor not in headings):
+            findings.append(link)
+    return findings
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_between_the_pages_leads_somewhere(page: str) -> None:
+    told = (PROJECT / page).read_text(encoding="utf-8")
+    assert broken_links(page, told) == []
+    planted = f"{told}\n[gone](#no-such-heading) [gone](no-such-file.md)"
+    assert broken_links(page, planted) == ["#no-such-heading", "no-such-file.md"]
 
 
 @pytest.mark.parametrize(
@@ -132,8 +246,17 @@ def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> Non
         ),
         ("weather backup", "weather backup --now", "weather backup --now"),
         ("passwords_revision", "password_revision", "variable password_revision"),
-        ("-var warehouse", "-var store", "variable store"),
+        ('`warehouse = "databricks"`', '`store = "databricks"`', "variable store"),
+        ("'name = \"drill\"'", "'named = \"drill\"'", "variable named"),
         ("jobs/restore.yaml", "jobs/bring-back.yaml", "helm-values/manifests/jobs/bring-back.yaml"),
+        ("cronjob weather-backup", "cronjob backup", "cronjob/backup"),
+        ("component=dagster-daemon", "component=daemon", "label component=daemon"),
+        ("user-deployments)", "code-server)", "label component=code-server"),
+        (
+            "service/weather-postgres 5432:5432",
+            "service/weather-postgres 5432:80",
+            "service weather-postgres has no port 80",
+        ),
     ],
 )
 def test_what_does_not_exist_is_found(before: str, after: str, finding: str) -> None:
@@ -182,3 +305,16 @@ def test_the_rotation_gives_every_role_its_new_password_and_takes_the_old_one(
 def signs_in(url: str) -> bool:
     line = [BINARIES / "psql", "--command", "select 1", url]
     return subprocess.run(line, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "asked", ["sslmode=disable", "sslmode=verify-full&sslrootcert=/var/run/secrets/postgres/ca.crt"]
+)
+@pytest.mark.skipif(not shutil.which("sed"), reason="there is no sed on the PATH")
+def test_a_url_of_a_secret_is_led_through_the_port_forward(asked: str) -> None:
+    (expression,) = re.findall(r'^url\(\) .* \| sed "(.*)"; \}$', text(), re.MULTILINE)
+    url = f"postgresql://postgres:secret@weather-postgres-rw:5432/weather?{asked}"
+    line = ["sed", expression.replace("$2", "5433")]
+    led = subprocess.run(line, input=url, capture_output=True, text=True, check=True).stdout.strip()
+    # The name in the server's certificate is not that of the port-forward.
+    assert led == "postgresql://postgres:secret@127.0.0.1:5433/weather"

@@ -7,6 +7,8 @@ under CI they fail.
 import copy
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,9 +26,11 @@ from weather_dagster.environments import ENVIRONMENTS
 from weather_dagster.hours import HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
 from weather_dagster_tests.deployment.conftest import PASSWORDS, Postgres, platform_postgres
-from weather_dagster_tests.deployment.node import Node, Pod, own_network
+from weather_dagster_tests.deployment.guards import ACCOUNT, PLACES_FOLDER
+from weather_dagster_tests.deployment.node import TOKEN, Node, Pod, own_network
 from weather_dagster_tests.deployment.rendering import (
     MANIFESTS,
+    PROJECT,
     Object,
     Values,
     containers,
@@ -37,34 +41,40 @@ from weather_dagster_tests.deployment.rendering import (
     own_values,
     rendered,
     with_defaults,
+    with_settings,
 )
 from weather_dagster_tests.test_dagster_dev import BACKFILL, BRONZE, LAUNCH_BACKFILL, LAUNCH_CHECK, Dagster, wait_for
 
 pytestmark = pytest.mark.integration
 
-PLACES = 10
 GRID = timedelta(hours=72)
+PLACES_FILE = "places.yaml"
+OWN = """
+locations:
+  - {id: nuuk, name: Nuuk, country: GL, latitude: 64.18, longitude: -51.72, time_zone: America/Nuuk}
+  - {id: la_paz, name: La Paz, country: BO, latitude: -16.5, longitude: -68.15, time_zone: America/La_Paz}
+  - {id: apia, name: Apia, country: WS, latitude: -13.83, longitude: -171.77, time_zone: Pacific/Apia}
+"""
+PLACES = 3
 WEB_PORT = 3000
 
 
 def values(**others: Any) -> Values:
-    """Those of kind, with the read-only web server, and a grid that begins some days ago."""
-    (settings,) = own_values("kind")["extraManifests"]
-    start = format_hour(floor_hour(utc_now()) - GRID)
-    settings["data"]["WEATHER_START_HOUR"] = start
-    return merge(
-        own_values("kind"), {"extraManifests": [settings], "dagsterWebserver": {"enableReadOnly": True}, **others}
-    )
+    """Those of kind, with the read-only web server."""
+    return merge(own_values("kind"), {"dagsterWebserver": {"enableReadOnly": True}, **others})
 
 
-def installation(**others: Any) -> list[Object]:
-    """The objects of kind, with other values."""
-    return [
-        *rendered(with_defaults(values(**others))),
+def installation() -> list[Object]:
+    """The objects of kind, with a grid that begins some days ago and places of one's own."""
+    objects = [
+        *rendered(with_defaults(values())),
         *manifests("kind"),
         *manifests("ingestor"),
         *documents(MANIFESTS / "jobs" / "migrate.yaml"),
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "weather-places"}, "data": {PLACES_FILE: OWN}},
     ]
+    start = format_hour(floor_hour(utc_now()) - GRID)
+    return with_settings(objects, WEATHER_START_HOUR=start, WEATHER_LOCATIONS=f"{PLACES_FOLDER}/{PLACES_FILE}")
 
 
 @pytest.fixture(scope="module")
@@ -205,11 +215,23 @@ def ingestor(node: Node) -> Object:
     return template
 
 
-def test_the_ingestor_lands_the_last_hours(node: Node, postgres: Postgres) -> None:
-    now = floor_hour(utc_now())
+def test_the_ingestor_lands_the_running_hour_of_the_places_that_are_chosen(node: Node, postgres: Postgres) -> None:
     pod = node.start("ingestor", ingestor(node))
     assert pod.wait(60) == 0, pod.output
-    assert count(postgres, "bronze.observations", HourRange(now - timedelta(hours=3), now)) == 4 * PLACES
+    now = floor_hour(utc_now())
+    # Begun before the hour was over.
+    assert count(postgres, "bronze.observations", HourRange(now - timedelta(hours=1), now)) == PLACES
+    landed = postgres.sql("weather_writer", "weather", "select distinct location_id from bronze.observations")
+    assert sorted(landed.stdout.split()) == ["apia", "la_paz", "nuuk"]
+
+
+def test_the_ingestor_keeps_to_the_first_hour_that_is_chosen(node: Node) -> None:
+    template = copy.deepcopy(ingestor(node))
+    (container,) = template["spec"]["containers"]
+    container["command"][-1] = container["command"][-1].replace("date -u", "date -u -d '-80 hours'")
+    pod = node.start("too-early", template)
+    assert pod.wait(60) != 0
+    assert "lies before the first hour of the grid" in pod.output
 
 
 def test_a_backfill_outlives_an_upgrade_of_the_code_server(platform: Platform, postgres: Postgres) -> None:
@@ -220,6 +242,7 @@ def test_a_backfill_outlives_an_upgrade_of_the_code_server(platform: Platform, p
     # All of the upgrade falls into the run, and no code is there when the daemon looks at the backfill: worse than an
     # upgrade, in which the new one is ready before the old one goes.
     os.kill(pid, signal.SIGSTOP)
+    assert token_of(platform.run(running)) == ""
     blue.stop()
     wait_for(lambda: platform.daemon.output, lambda told: "The backfill will resume" in told, timeout=90)
     platform.code = platform.node.start("green", upgraded("0.2.0"))
@@ -269,6 +292,51 @@ def test_a_pod_has_the_rights_of_its_object_and_no_more(platform: Platform) -> N
         for folder in ("/", "/etc", "/usr", "/opt/weather", "/opt/dagster/dagster_home", "/var/lib/weather", "/tmp"):  # noqa: S108 - of the pod
             written = pod.exec("touch", f"{folder}/probe")
             assert (written.returncode == 0) == (folder in mounts), f"{pod.name}: {folder} {written.stderr}"
+
+
+def test_each_command_of_the_operations_does_its_work_in_the_code_server(
+    platform: Platform, postgres: Postgres
+) -> None:
+    hour = floor_hour(utc_now()) - timedelta(hours=60)
+    document = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
+    lines = sorted(set(re.findall(r"on_cluster (weather[^`\n|;]*)", document)))
+    assert "weather ingest --from HOUR --to HOUR" in lines
+    # Those that look are right when they find something wrong, and there is nobody to tell of it.
+    may_end_with_1 = ("weather status", "weather doctor", "weather locations check", "weather alerts test")
+    for line in lines:
+        told = line.replace("HOUR", format_hour(hour)).replace("PLACE", "apia").replace("PATTERN", "check *")
+        done = platform.code.exec(*shlex.split(told.partition(" && ")[0]))
+        said = done.stdout + done.stderr
+        assert done.returncode == 0 or (done.returncode == 1 and line.startswith(may_end_with_1)), f"{line}:\n{said}"
+        assert "Traceback" not in said, f"{line}:\n{said}"
+        assert [name for name, password in PASSWORDS.items() if password in said] == [], line
+    assert count(postgres, "bronze.observations", HourRange(hour, hour)) == PLACES
+    assert count(postgres, "gold.hourly_weather", HourRange(hour, hour)) == PLACES
+
+
+def test_a_run_beside_the_cluster_s_own_is_refused_in_the_code_server(platform: Platform) -> None:
+    refused = platform.code.exec("weather", "demo", "--days", "1")
+    assert (refused.returncode, "in a pod" in refused.stderr) == (1, True), refused.stderr
+
+
+def token_of(pod: Pod) -> str:
+    """What a pod has of the cluster's API."""
+    return pod.exec("sh", "-c", f"cat {ACCOUNT}/token || true").stdout
+
+
+def test_only_who_starts_runs_has_a_token(platform: Platform) -> None:
+    assert {pod.name: token_of(pod) for pod in (platform.webserver, platform.daemon)} == {
+        "webserver": TOKEN,
+        "daemon": TOKEN,
+    }
+    assert token_of(platform.code) == ""
+    template = copy.deepcopy(deployed(platform.node, CODE))
+    (container,) = template["spec"]["containers"]
+    container["volumeMounts"] = [mount for mount in container["volumeMounts"] if mount["mountPath"] != ACCOUNT]
+    container["args"] = ["cat", f"{ACCOUNT}/token"]
+    pod = platform.node.start("with-token", template)
+    assert pod.wait(30) == 0
+    assert pod.output == TOKEN
 
 
 def test_without_its_writable_folders_the_code_server_does_not_start(platform: Platform) -> None:

@@ -1,16 +1,35 @@
 """The scripts in the manifests do what they say, on a real Postgres of the version that they name."""
 
 import re
+import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from weather_dagster.hours import floor_hour, format_hour, utc_now
 from weather_dagster_tests.conftest import Weather
-from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres, platform_postgres, script
+from weather_dagster_tests.deployment.conftest import (
+    BINARIES,
+    PASSWORDS,
+    Postgres,
+    bare_postgres,
+    platform_postgres,
+    script,
+)
 from weather_dagster_tests.deployment.guards import images
-from weather_dagster_tests.deployment.rendering import MANIFESTS, PROJECT, containers, documents, stack
+from weather_dagster_tests.deployment.rendering import (
+    MANIFESTS,
+    PROJECT,
+    Object,
+    containers,
+    documents,
+    manifests,
+    stack,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -21,12 +40,79 @@ def test_the_server_of_the_tests_is_of_the_version_on_the_cluster(postgres: Post
     assert told.split(".")[0] == tag.split(".")[0]
 
 
+ROLES = PASSWORDS.keys() - {"postgres"}
+OWN = {(user, "dagster" if user == "dagster" else "weather") for user in ROLES}
+
+
+def opened(postgres: Postgres) -> set[tuple[str, str]]:
+    """Which role may connect to which database."""
+    databases = ("weather", "dagster", "postgres", "template1")
+    return {
+        (user, database)
+        for user in ROLES
+        for database in databases
+        if postgres.sql(user, database, "select 1").returncode == 0
+    }
+
+
 def test_each_role_opens_its_own_database_and_no_other(postgres: Postgres) -> None:
-    for user in PASSWORDS.keys() - {"postgres"}:
-        for database in ("weather", "dagster", "postgres"):
-            is_own = database == ("dagster" if user == "dagster" else "weather")
-            answer = postgres.sql(user, database, "select 1")
-            assert (answer.returncode == 0) == is_own, (user, database, answer.stderr)
+    assert opened(postgres) == OWN
+
+
+def test_a_database_that_is_open_to_all_is_found(postgres: Postgres) -> None:
+    assert postgres.sql("postgres", "postgres", "grant connect on database dagster to public").returncode == 0
+    try:
+        assert opened(postgres) == OWN | {(user, "dagster") for user in ROLES}
+    finally:
+        assert postgres.sql("postgres", "postgres", "revoke connect on database dagster from public").returncode == 0
+
+
+def cluster_of_production() -> Object:
+    """What CloudNativePG is told of the server."""
+    (cluster,) = (thing for thing in manifests("production") if thing["kind"] == "Cluster")
+    spec: Object = cluster["spec"]
+    return spec
+
+
+@contextmanager
+def production_postgres(spec: Object) -> Iterator[Postgres]:
+    """A server with what CloudNativePG makes in it at first, in its order, by the statements of ``spec``."""
+    told = spec["bootstrap"]["initdb"]
+    with bare_postgres() as postgres:
+
+        def say(database: str, statement: str) -> None:
+            said = postgres.sql("postgres", database, statement)
+            assert said.returncode == 0, said.stderr
+
+        say("postgres", f"create role {told['owner']} login")
+        for statement in told["postInitSQL"]:
+            say("postgres", statement)
+        say("postgres", f"create database {told['database']} owner {told['owner']}")
+        for statement in told["postInitApplicationSQL"]:
+            say(told["database"], statement)
+        known = postgres.sql("postgres", "postgres", "select rolname from pg_roles").stdout.split()
+        for role in spec["managed"]["roles"]:
+            if role["name"] not in known:
+                say("postgres", f"create role {role['name']}")
+        for role in spec["managed"]["roles"]:
+            say("postgres", f"alter role {role['name']} login password '{PASSWORDS[role['name']]}'")
+            for group in role.get("inRoles", []):
+                say("postgres", f"grant {group} to {role['name']}")
+        yield postgres
+
+
+def test_in_production_too_each_role_opens_its_own_database(weather: Weather, tmp_path: Path) -> None:
+    with production_postgres(cluster_of_production()) as postgres:
+        migrate(postgres, weather, tmp_path)
+        # CloudNativePG's own database stays open: its replicas come back through it.
+        assert opened(postgres) == OWN | {(user, "postgres") for user in ROLES}
+        # What Dagster does first.
+        assert postgres.sql("dagster", "dagster", "create table runs (id int)").returncode == 0
+    spec = cluster_of_production()
+    statements = spec["bootstrap"]["initdb"]["postInitSQL"]
+    spec["bootstrap"]["initdb"]["postInitSQL"] = [one for one in statements if "REVOKE" not in one]
+    with production_postgres(spec) as postgres:
+        assert ("weather_reader", "dagster") in opened(postgres)
 
 
 def test_a_wrong_password_is_refused(postgres: Postgres) -> None:
@@ -58,13 +144,13 @@ def back_up(
     )
 
 
-def restore(postgres: Postgres, folder: Path, backups: Path) -> subprocess.CompletedProcess[str]:
+def restore(postgres: Postgres, folder: Path, backups: Path, at: str = "") -> subprocess.CompletedProcess[str]:
     """As the Job does it."""
     return postgres.run(
         script("backup", "weather-backup", "restore.sh"),
         folder,
         BACKUP_DIR=str(backups),
-        AT="",
+        AT=at,
         PGPASSWORD=PASSWORDS["postgres"],
     )
 
@@ -96,6 +182,94 @@ def test_a_backup_brings_back_what_was_there(postgres: Postgres, tmp_path: Path)
     assert postgres.sql("weather_writer", "weather", "insert into probe.hours values (1001)").returncode == 0
 
 
+def databases(postgres: Postgres) -> list[str]:
+    """Names and identities of all databases."""
+    told = postgres.sql("postgres", "postgres", "select datname, oid from pg_database order by 1")
+    assert told.returncode == 0, told.stderr
+    return told.stdout.split()
+
+
+def two_nights(postgres: Postgres, folder: Path) -> tuple[Path, str, str]:
+    """A folder of backups of an older and a newer night, which are one in content."""
+    backups = folder / "backups"
+    backups.mkdir()
+    done = back_up(postgres, folder, backups)
+    assert done.returncode == 0, done.stderr
+    (newer,) = (path.stem.removeprefix("dagster-") for path in backups.glob("dagster-*.dump"))
+    older = "2026-01-01T0237Z"
+    for name in ("warehouse", "dagster"):
+        shutil.copy(backups / f"{name}-{newer}.dump", backups / f"{name}-{older}.dump")
+    return backups, older, newer
+
+
+@pytest.mark.parametrize("at", ["2026-01-01T0237", "2026-01-02T0237Z"])
+def test_a_night_that_there_is_not_leaves_both_databases_as_they_are(
+    postgres: Postgres, tmp_path: Path, at: str
+) -> None:
+    backups, older, _ = two_nights(postgres, tmp_path)
+    before = databases(postgres)
+    done = restore(postgres, tmp_path, backups, at)
+    assert done.returncode != 0
+    assert f"Nothing is restored, for want of {backups}/warehouse-{at}.dump" in done.stderr
+    assert f"dagster-{older}.dump" in done.stderr
+    assert databases(postgres) == before
+
+
+def test_half_a_night_is_refused_and_the_newest_whole_one_is_taken(postgres: Postgres, tmp_path: Path) -> None:
+    backups, older, newer = two_nights(postgres, tmp_path)
+    (backups / f"dagster-{newer}.dump").unlink()
+    before = databases(postgres)
+    done = restore(postgres, tmp_path, backups, newer)
+    assert done.returncode != 0
+    assert databases(postgres) == before
+    done = restore(postgres, tmp_path, backups)
+    assert done.returncode == 0, done.stderr
+    assert f"weather and dagster are those of {older}" in done.stdout
+    (backups / f"warehouse-{older}.dump").unlink()
+    before = databases(postgres)
+    assert restore(postgres, tmp_path, backups).returncode != 0
+    assert databases(postgres) == before
+
+
+def test_a_dump_that_cannot_be_read_to_its_end_is_refused(postgres: Postgres, tmp_path: Path) -> None:
+    backups, _, newer = two_nights(postgres, tmp_path)
+    dump = backups / f"dagster-{newer}.dump"
+    dump.write_bytes(dump.read_bytes()[:-100])
+    before = databases(postgres)
+    done = restore(postgres, tmp_path, backups, newer)
+    assert done.returncode != 0
+    assert f"for want of {dump}" in done.stderr
+    assert databases(postgres) == before
+
+
+def test_nothing_is_restored_while_someone_is_connected(postgres: Postgres, tmp_path: Path) -> None:
+    backups, _, newer = two_nights(postgres, tmp_path)
+    before = databases(postgres)
+    with psycopg.connect(postgres.url("dagster", "dagster")):
+        done = restore(postgres, tmp_path, backups, newer)
+        assert done.returncode != 0
+        assert "is being accessed by other users" in done.stderr
+        assert databases(postgres) == before
+    done = restore(postgres, tmp_path, backups, newer)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_restore_that_fails_on_its_way_puts_both_databases_back(postgres: Postgres, tmp_path: Path) -> None:
+    # A dump that wants a role which is gone.
+    assert postgres.sql("postgres", "postgres", "create role passing").returncode == 0
+    assert postgres.sql("dagster", "dagster", "create table kept as select 1 as id").returncode == 0
+    assert postgres.sql("dagster", "dagster", "grant select on kept to passing").returncode == 0
+    backups, _, newer = two_nights(postgres, tmp_path)
+    assert postgres.sql("postgres", "dagster", "drop owned by passing; drop role passing").returncode == 0
+    before = databases(postgres)
+    done = restore(postgres, tmp_path, backups, newer)
+    assert done.returncode != 0
+    assert 'role "passing" does not exist' in done.stderr
+    assert "Both databases are as they were." in done.stderr
+    assert databases(postgres) == before
+    assert postgres.sql("dagster", "dagster", "drop table kept").returncode == 0
+
+
 def test_a_backup_that_fails_leaves_the_old_ones_and_no_new_one(postgres: Postgres, tmp_path: Path) -> None:
     backups = tmp_path / "backups"
     backups.mkdir()
@@ -107,26 +281,31 @@ def test_a_backup_that_fails_leaves_the_old_ones_and_no_new_one(postgres: Postgr
     assert [path.name for path in backups.glob("*.dump")] == [old.name]
 
 
-def test_the_migration_job_makes_the_schema_and_gives_the_roles_their_rights(
-    postgres: Postgres, weather: Weather, tmp_path: Path
-) -> None:
+def migrate(postgres: Postgres, weather: Weather, home: Path) -> None:
+    """What the migration Job does, container after container."""
     (job,) = documents(MANIFESTS / "jobs" / "migrate.yaml")
     secrets = {
         ("weather-warehouse-owner", "url"): postgres.url("weather_owner"),
         ("weather-postgres", "url"): postgres.url("postgres"),
     }
+    for container in containers(job["spec"]["template"]):
+        environment = {"WEATHER_HOME": str(home)}
+        for entry in container["env"]:
+            reference = entry.get("valueFrom", {}).get("secretKeyRef", {})
+            value = entry.get("value") or secrets[reference["name"], reference["key"]]
+            environment.setdefault(entry["name"], value)
+        program, *arguments = container["command"]
+        assert program == "weather"
+        done = weather(*arguments, **environment)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_migration_job_makes_the_schema_and_gives_the_roles_their_rights(
+    postgres: Postgres, weather: Weather, tmp_path: Path
+) -> None:
     # As each upgrade does it.
     for _ in range(2):
-        for container in containers(job["spec"]["template"]):
-            environment = {"WEATHER_HOME": str(tmp_path)}
-            for entry in container["env"]:
-                reference = entry.get("valueFrom", {}).get("secretKeyRef", {})
-                value = entry.get("value") or secrets[reference["name"], reference["key"]]
-                environment.setdefault(entry["name"], value)
-            program, *arguments = container["command"]
-            assert program == "weather"
-            done = weather(*arguments, **environment)
-            assert done.returncode == 0, done.stderr
+        migrate(postgres, weather, tmp_path)
     hour = format_hour(floor_hour(utc_now()))
     landed = weather(
         *("ingest", "--from", hour, "--to", hour, "--place", "quito"),
@@ -137,12 +316,14 @@ def test_the_migration_job_makes_the_schema_and_gives_the_roles_their_rights(
     assert landed.returncode == 0, landed.stderr
     assert postgres.sql("weather_writer", "weather", "create table gold.shown as select 1 as hour").returncode == 0
     require_rights(postgres)
+    assert opened(postgres) == OWN
     # A restore brings the rights back too.
     backups = tmp_path / "backups"
     backups.mkdir()
     for done in (back_up(postgres, tmp_path, backups), restore(postgres, tmp_path, backups)):
         assert done.returncode == 0, done.stderr
     require_rights(postgres)
+    assert opened(postgres) == OWN
 
 
 def test_the_way_to_another_server_brings_rows_and_rights(weather: Weather, tmp_path: Path) -> None:

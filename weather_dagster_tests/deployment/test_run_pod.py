@@ -23,6 +23,8 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
 from weather_dagster_tests.deployment.conftest import HOST, PASSWORDS, Postgres
 from weather_dagster_tests.deployment.guards import (
+    ACCOUNT,
+    certificate_findings,
     declared_secrets,
     kubernetes_findings,
     network_findings,
@@ -30,6 +32,7 @@ from weather_dagster_tests.deployment.guards import (
     resource_findings,
     restricted_findings,
     secret_findings,
+    token_findings,
 )
 from weather_dagster_tests.deployment.rendering import (
     STACKS,
@@ -205,9 +208,22 @@ def test_the_job_of_a_run_is_what_the_values_say(
         "/tmp": "tmp",  # noqa: S108 - a mount of the pod
         "/opt/dagster/dagster_home": "dagster-home",
         "/var/lib/weather": "weather-home",
+        "/places": "places",
+        ACCOUNT: "no-token",
+        "/var/run/secrets/postgres": "postgres-ca",
     }
     assert container["resources"]["limits"] == {"cpu": "2", "memory": "2Gi"}
     assert PASSWORDS["dagster"] not in json.dumps(job)
+
+
+def test_a_run_pulls_its_image_with_the_secret_of_the_code_server(
+    cluster: Cluster, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {"imagePullSecrets": [{"name": "ghcr"}]}
+    values = merge(own_values("kind"), {"dagster-user-deployments": secrets})
+    launch(values, cluster, postgres, tmp_path, monkeypatch)
+    (job,) = cluster.jobs
+    assert job["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "ghcr"}]
 
 
 def test_the_job_of_a_run_passes_the_guards(
@@ -224,8 +240,10 @@ def findings(jobs: list[Object], stack_name: str) -> list[str]:
         *kubernetes_findings(jobs),
         *restricted_findings(jobs),
         *resource_findings(jobs),
+        *token_findings(jobs),
         *secret_findings(jobs, declared_secrets()),
         *reference_findings(objects),
+        *certificate_findings(objects),
         *network_findings(objects),
     ]
 
@@ -250,6 +268,16 @@ def test_a_fault_in_the_launcher_s_values_is_found_in_the_job(
     values = merge(own_values("kind"), {"runLauncher": {"config": {"k8sRunLauncher": fault}}})
     launch(values, cluster, postgres, tmp_path, monkeypatch)
     assert word in "\n".join(findings(cluster.jobs, "kind"))
+
+
+def test_a_run_with_a_token_of_the_cluster_is_found(
+    cluster: Cluster, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = own_values("kind")
+    (item,) = values["dagster-user-deployments"]["deployments"]
+    item["volumeMounts"] = [mount for mount in item["volumeMounts"] if mount["mountPath"] != ACCOUNT]
+    launch(values, cluster, postgres, tmp_path, monkeypatch)
+    assert "dagster: has a token" in "\n".join(findings(cluster.jobs, "kind"))
 
 
 def test_the_command_of_the_pod_completes_the_run(

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 from weather_dagster_tests.conftest import BIN
 from weather_dagster_tests.deployment import image_guards
+from weather_dagster_tests.deployment.guards import OWN_IMAGES
 from weather_dagster_tests.deployment.project import ROOT, command_findings, make_targets, setup
 
 WORKFLOWS = ROOT / ".github/workflows"
@@ -24,8 +26,10 @@ WRITES = {
     ("release.yml", "publish"): {"contents"},
 }
 """The only jobs that may write, and what."""
+PODS = "weather_dagster_tests/deployment/test_pods.py"
+"""Needs root, which the other tests have no use for."""
 SECRETS = {"GITHUB_TOKEN"}
-TRIGGERS = {"pull_request", "push", "schedule", "workflow_dispatch"}
+TRIGGERS = {"pull_request", "push", "schedule", "workflow_call", "workflow_dispatch"}
 """None of them runs a stranger's code with rights of ours."""
 
 Texts = Mapping[str, str]
@@ -46,19 +50,22 @@ def jobs(texts: Texts) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """File, name and content of each job."""
     for file, text in texts.items():
         for name, job in yaml.safe_load(text)["jobs"].items():
-            yield file, name, job
+            # One that is another workflow has none of its own.
+            yield file, name, {"steps": [], **job}
 
 
 def choices(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """The values of `matrix` for each run of the job."""
-    matrix = job.get("strategy", {}).get("matrix", {})
+    """The values of `matrix` for each run of the job, as far as they are written down."""
+    matrix = {name: told for name, told in job.get("strategy", {}).get("matrix", {}).items() if isinstance(told, list)}
+    if "include" in matrix:
+        return matrix["include"]  # type: ignore[no-any-return]
     return [dict(zip(matrix, values, strict=True)) for values in product(*matrix.values())]
 
 
 def resolved(text: str, job: dict[str, Any]) -> set[str]:
     """The text with each choice of the matrix put in."""
     return {
-        re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda found, values=values: str(values[found[1]]), text)  # type: ignore[misc]
+        re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda found, values=values: str(values.get(found[1], found[0])), text)  # type: ignore[misc]
         for values in choices(job)
     }
 
@@ -126,6 +133,8 @@ def pin_findings(texts: Texts) -> Findings:
     findings, pins = [], defaultdict(set)
     for file, text in texts.items():
         for reference in re.findall(r"uses: (.*)", text):
+            if (ROOT / reference.partition(" # ")[0]).is_file():
+                continue
             pinned = re.fullmatch(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)", reference)
             if pinned:
                 pins[pinned[1]].add(f"{pinned[2]} # {pinned[3]}")
@@ -150,7 +159,7 @@ def right_findings(texts: Texts) -> Findings:
         else:
             writes = {right for right, level in rights.items() if level != "read"}
             findings += [f"{file} {name}: may write {right}" for right in writes - WRITES.get((file, name), set())]
-        if "timeout-minutes" not in job:
+        if "timeout-minutes" not in job and "uses" not in job:
             findings.append(f"{file} {name}: has no timeout-minutes")
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout@") and step["with"].get("persist-credentials", True):
@@ -175,9 +184,7 @@ def path_findings(texts: Texts, dependabot: str) -> Findings:
                 named.append((where, path))
     for update in yaml.safe_load(dependabot)["updates"]:
         named += [("dependabot.yml", path.strip("/")) for path in update.get("directories", [update.get("directory")])]
-    return sorted(
-        {f"{where}: {path} is not there" for where, path in named if not (ROOT / path.removesuffix("/**")).exists()}
-    )
+    return sorted({f"{where}: {path} is not there" for where, path in named if path and not any(ROOT.glob(path))})
 
 
 def call_findings(texts: Texts, makefile: str) -> Findings:
@@ -191,7 +198,7 @@ def call_findings(texts: Texts, makefile: str) -> Findings:
         if program == "make":
             unknown = [word for word in words[1:] if not word.startswith("-") and word not in known_targets]
             findings += [f"{where}: make knows no target {target}" for target in unknown]
-        elif program == "check_image.sh":
+        elif program == "check_image.sh" and words[-1] != "${check[@]}":
             known = image_guards.program_findings(image_guards.target_of(words[1]), words[2:])
             findings += [f"{where}: {finding}" for finding in known]
         elif program == "weather":
@@ -210,9 +217,10 @@ def call_findings(texts: Texts, makefile: str) -> Findings:
             for argument in re.findall(r"^(\w+)=", given.get("build-args", ""), re.MULTILINE):
                 if argument not in image_guards.arguments(dockerfile):
                     findings.append(f"{file} {name}: the Dockerfile has no ARG {argument}")
-            image = given.get("image", "").partition(":")[0]
-            if image and image not in images:
-                findings.append(f"{file} {name}: no image {image}")
+            named = {image.partition(":")[0] for image in resolved(given.get("image", ""), job)}
+            # What another job lists is not known here.
+            unknown = {image for image in named - {"", *images} if not image.startswith("${{")}
+            findings += [f"{file} {name}: no image {image}" for image in unknown]
     return findings
 
 
@@ -238,6 +246,86 @@ def coverage_findings(texts: Texts) -> Findings:
         for name in image_guards.images(image_guards.DOCKERFILE.read_text())
         if name not in found
     ]
+
+
+def release_findings(texts: Texts) -> Findings:
+    """A tag on an image that did not run, or was not scanned, as in images.yml; a release without tests."""
+    every = {name: job for _, name, job in jobs({"release.yml": texts["release.yml"]})}
+    image = every["image"]
+    checks = {
+        image_guards.target_of(words[1]): shlex.join(words[2:])
+        for _, _, words in commands({"images.yml": texts["images.yml"]})
+        if words[0].endswith("check_image.sh")
+    }
+    steps = [yaml.safe_dump(step, width=1000) for step in image["steps"]]
+    tag = next(place for place, step in enumerate(steps) if "imagetools create --tag" in step)
+    called = {every[name].get("uses", "").rpartition("/")[2] for name in image["needs"]}
+    return [
+        *(
+            f"release.yml: {choice['target']} does {choice['check']}, not what it does in images.yml"
+            for choice in choices(image)
+            if choice["check"] != checks.get(choice["target"])
+        ),
+        *(
+            f"release.yml: no {what} before the tag"
+            for what in ("check_image.sh", "anchore/scan-action", "push-by-digest=true")
+            if not any(what in step for step in steps[:tag])
+        ),
+        *("release.yml: pushes with a tag" for step in image["steps"] if "tags" in step.get("with", {})),
+        *(f"release.yml: no {file} before the images" for file in ("tests.yml", "kind.yml") if file not in called),
+    ]
+
+
+def suite_findings(texts: Texts) -> Findings:
+    """Jobs that run all tests, and lack what some need: a browser, Terraform itself, root for the pods alone."""
+    findings = []
+    for file, name, job in jobs(texts):
+        run = {" ".join(words): step for step in job["steps"] for words in lines(step.get("run", ""))}
+        if "make test" not in run:
+            continue
+        terraforms = [step for step in job["steps"] if step.get("uses", "").startswith("hashicorp/setup-terraform@")]
+        faults = {
+            "has no browser": not any("playwright install" in line for line in run),
+            "has no Terraform, or one in a wrapper": [step["with"].get("terraform_wrapper") for step in terraforms]
+            != [False],
+            "runs the pods without root": run["make test"].get("env", {}).get("PYTEST_ADDOPTS") != f"--ignore={PODS}",
+            "does not run the pods": not any(re.fullmatch(rf"sudo env CI=true .* {PODS}", line) for line in run),
+        }
+        findings += [f"{file} {name}: {fault}" for fault, is_there in faults.items() if is_there]
+    return findings
+
+
+def filter_findings(kind: str, dockerfile: str) -> Findings:
+    """What an installation on kind is made of, and whose change in a pull request installs nothing."""
+    patterns = triggers(yaml.safe_load(kind))["pull_request"]["paths"]
+    called = {word for _, _, words in commands({"kind.yml": kind}) for word in words if word.startswith(".github/")}
+    made_of = {
+        *image_guards.context_sources(dockerfile, OWN_IMAGES.values()),
+        *called,
+        *(".dockerignore", ".github/workflows/kind.yml", "Dockerfile", "helm-values", "terraform"),
+    }
+    return [
+        f"kind.yml: a change of {source} installs nothing"
+        for source in sorted(made_of)
+        if not any(source == pattern or fnmatch(f"{source}/", pattern) for pattern in patterns)
+    ]
+
+
+def update_findings(dependabot: str) -> Findings:
+    """Images of others in manifests that Dependabot does not keep up, and images of ours that it would look for."""
+    (update,) = [one for one in yaml.safe_load(dependabot)["updates"] if one["package-ecosystem"] == "docker"]
+    ignored = [one["dependency-name"] for one in update["ignore"] if "update-types" not in one]
+    findings = set()
+    for path in (ROOT / "helm-values/manifests").rglob("*.yaml"):
+        folder = f"/{path.parent.relative_to(ROOT).as_posix()}"
+        for image in re.findall(r"^ *(?:- )?image: (\S+):\S+$", path.read_text(), re.MULTILINE):
+            is_watched = any(fnmatch(folder, pattern) for pattern in update["directories"])
+            is_ignored = any(fnmatch(image, pattern) for pattern in ignored)
+            if image in OWN_IMAGES and not is_ignored:
+                findings.add(f"{image}: Dependabot looks for it in a registry")
+            elif image not in OWN_IMAGES and (is_ignored or not is_watched):
+                findings.add(f"{folder}: Dependabot passes over {image}")
+    return sorted(findings)
 
 
 def version_findings(texts: Texts) -> Findings:

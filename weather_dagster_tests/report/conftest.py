@@ -14,6 +14,7 @@ import pytest
 from weather_dagster.datasets import OBSERVATIONS, DatasetName, Rejection, RejectionReason
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location, load_locations
+from weather_dagster.warehouse.base import Load
 from weather_dagster.warehouse.duckdb import DuckDBWarehouse, open_warehouse
 
 NOW = datetime(2026, 11, 25, 7, 25, tzinfo=UTC)
@@ -150,14 +151,16 @@ def make_gold(tmp_path_factory: pytest.TempPathFactory) -> GoldMaker:
         empty = pa.Table.from_pylist([], schema=OBSERVATIONS.arrow_schema)
         with open_warehouse(path) as warehouse:
             warehouse.land(
-                OBSERVATIONS,
-                empty,
-                _rejections(places, provider),
-                places,
-                provider=provider,
-                hours=hours,
-                run_id="test",
-                now=hours.last,
+                Load(
+                    OBSERVATIONS,
+                    empty,
+                    _rejections(places, provider),
+                    places,
+                    provider=provider,
+                    hours=hours,
+                    run_id="test",
+                    now=hours.last,
+                )
             )
             warehouse.connection.execute(
                 """

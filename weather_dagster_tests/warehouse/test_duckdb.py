@@ -18,7 +18,7 @@ from weather_dagster.datasets import (
 from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.locations import Location, load_locations
-from weather_dagster.warehouse.base import Landed, QuarantineKey, Warehouse
+from weather_dagster.warehouse.base import Landed, Load, QuarantineKey, Warehouse
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.records import to_arrow
 
@@ -50,15 +50,17 @@ def land(
     run_id: str = "r",
 ) -> Landed:
     return warehouse.land(
-        dataset,
-        to_arrow(dataset, rows),
-        rejections,
-        places,
-        provider=provider,
-        hours=hours,
-        run_id=run_id,
-        now=START,
-        resolved=resolved,
+        Load(
+            dataset,
+            to_arrow(dataset, rows),
+            rejections,
+            places,
+            provider=provider,
+            hours=hours,
+            run_id=run_id,
+            now=START,
+            resolved=resolved,
+        )
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from weather_dagster.datasets import Dataset, Rejection, payload_hash
 from weather_dagster.hours import HourRange
 from weather_dagster.locations import Location
-from weather_dagster.warehouse.base import Landed, Warehouse
+from weather_dagster.warehouse.base import Landed, Load, Warehouse
 from weather_dagster_tests.records import to_arrow
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -41,12 +41,14 @@ def land(
         row["payload_hash"] = payload_hash(row[instants[-1]], [row.get(name) for name in measures])
         tuples.append(tuple(row.get(c.name) for c in dataset.record_columns))
     return warehouse.land(
-        dataset,
-        to_arrow(dataset, tuples),
-        rejections,
-        places,
-        provider=",".join(sorted(providers)),
-        hours=HourRange(min(hours), max(hours)),
-        run_id="test",
-        now=now,
+        Load(
+            dataset,
+            to_arrow(dataset, tuples),
+            rejections,
+            places,
+            provider=",".join(sorted(providers)),
+            hours=HourRange(min(hours), max(hours)),
+            run_id="test",
+            now=now,
+        )
     )

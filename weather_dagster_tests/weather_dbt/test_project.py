@@ -6,7 +6,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from weather_dagster.assets.dbt import require_readable_events
 from weather_dagster.datasets import OBSERVATIONS
+from weather_dagster.dbt_project import load_dbt_project
+from weather_dagster.errors import ConfigurationError
 from weather_dagster.hours import HOUR
 from weather_dagster.warehouse.duckdb import open_warehouse
 from weather_dagster_tests.weather_dbt import generated
@@ -32,6 +35,16 @@ def test_a_model_reads_bronze_or_one_other_model(dbt: Dbt) -> None:
         if node.resource_type == "model":
             kinds = [each.partition(".")[0] for each in set(node.depends_on.nodes)]
             assert kinds == ["model"] or set(kinds) == {"source"}, node.name
+
+
+def test_a_password_that_dbt_would_hide_in_the_names_of_models_is_refused() -> None:
+    manifest = load_dbt_project("postgres").manifest_path
+    for password in ("weather", "gold", "data", "a"):
+        with pytest.raises(ConfigurationError, match="take a longer password") as refused:
+            require_readable_events({"DBT_ENV_SECRET_POSTGRES_PASSWORD": password}, manifest)
+        assert f"'{password}'" not in str(refused.value)
+    for variable, value in (("DBT_ENV_SECRET_POSTGRES_PASSWORD", "postgres"), ("WEATHER_POSTGRES_DATABASE", "weather")):
+        require_readable_events({variable: value}, manifest)
 
 
 @pytest.mark.integration

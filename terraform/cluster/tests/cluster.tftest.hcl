@@ -44,6 +44,42 @@ run "makes_nothing_for_an_existing_context" {
   }
 }
 
+run "writes_down_which_cluster_the_state_is_of" {
+  command   = apply
+  state_key = "made"
+
+  plan_options {
+    target = [terraform_data.cluster]
+  }
+
+  assert {
+    condition     = terraform_data.cluster.output == "the kind cluster weather"
+    error_message = "The state does not tell which cluster it is of."
+  }
+}
+
+run "refuses_another_name_in_the_same_state" {
+  command   = plan
+  state_key = "made"
+
+  variables {
+    name = "drill"
+  }
+
+  expect_failures = [terraform_data.cluster]
+}
+
+run "refuses_an_existing_context_in_the_same_state" {
+  command   = plan
+  state_key = "made"
+
+  variables {
+    existing_context = "prod"
+  }
+
+  expect_failures = [terraform_data.cluster]
+}
+
 run "refuses_a_name_that_is_no_label" {
   command = plan
 

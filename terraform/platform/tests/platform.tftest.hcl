@@ -13,14 +13,7 @@ override_data {
 }
 
 run "installs_on_kind" {
-  command = apply
-
-  # Terraform 1.11 wants ephemeral variables said where a test applies.
-  variables {
-    openweather_api_key = "0123456789abcdef0123456789abcdef"
-    alert_urls          = "json://alerts.example.com"
-    databricks          = { host = "not-used.example.com", http_path = "/", token = "not-used" }
-  }
+  command = plan
 
   assert {
     condition     = kubernetes_namespace_v1.weather.metadata[0].labels["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -34,7 +27,7 @@ run "installs_on_kind" {
 
   assert {
     condition     = alltrue([for secret in values(kubernetes_secret_v1.weather) : secret.data_wo == null && secret.data_wo_revision == 1])
-    error_message = "The values of a Secret are in the state."
+    error_message = "The values of a Secret are in the plan."
   }
 
   assert {
@@ -136,8 +129,67 @@ run "installs_databricks_on_kind" {
   }
 
   assert {
-    condition     = yamldecode(helm_release.dagster.values[2]).extraManifests[0].data.WEATHER_ENV == "databricks"
+    condition     = helm_release.dagster.values[2] == file("../../helm-values/databricks.yaml")
     error_message = "The values of Databricks are not the last ones."
+  }
+
+  assert {
+    condition     = [for each in yamldecode(helm_release.objects.values[0]).objects : each.data.WEATHER_ENV if each.metadata.name == "weather-settings"] == ["databricks"]
+    error_message = "The pods would land in Postgres."
+  }
+}
+
+run "brings_choices_to_the_pods" {
+  command = plan
+
+  variables {
+    settings = { OPENWEATHER_PLAN = "one_call_3", WEATHER_ALERT_WINDOW_MINUTES = 60 }
+    places   = "tests/places.yaml"
+  }
+
+  assert {
+    condition = [for each in yamldecode(helm_release.objects.values[0]).objects : each.data if each.metadata.name == "weather-settings"] == [{
+      DAGSTER_EVENT_BATCH_SIZE     = "500"
+      OPENWEATHER_PLAN             = "one_call_3"
+      WEATHER_ALERT_WINDOW_MINUTES = "60"
+      WEATHER_ENV                  = "cluster"
+      WEATHER_LOCATIONS            = "/places/places.yaml"
+      WEATHER_LOG_FORMAT           = "json"
+    }]
+    error_message = "The settings are not those of base/settings.yaml with the chosen ones."
+  }
+
+  assert {
+    condition     = [for each in yamldecode(helm_release.objects.values[0]).objects : each.data["places.yaml"] if each.metadata.name == "weather-places"] == [file("tests/places.yaml")]
+    error_message = "The places are not those of the file."
+  }
+}
+
+run "lets_the_ingestor_in_with_registry_and_pull_secret" {
+  command = plan
+
+  variables {
+    environment       = "production"
+    image_registry    = "ghcr.io/acme"
+    image_pull_secret = "ghcr"
+    ingestor          = true
+  }
+
+  override_data {
+    target = data.terraform_remote_state.cluster
+    values = {
+      outputs = { kubeconfig_path = "kubeconfig", kube_context = "prod", is_kind = false }
+    }
+  }
+
+  assert {
+    condition     = [for each in yamldecode(helm_release.objects.values[0]).objects : each.spec.jobTemplate.spec.template.spec.containers[0].image if each.metadata.name == "weather-ingestor"] == ["ghcr.io/acme/weather-ingestor:0.1.0"]
+    error_message = "The ingestor is missing, or is not pulled from the registry."
+  }
+
+  assert {
+    condition     = [for each in yamldecode(helm_release.objects.values[0]).objects : each.spec.jobTemplate.spec.template.spec.imagePullSecrets if each.metadata.name == "weather-ingestor"] == [[{ name = "ghcr" }]]
+    error_message = "The ingestor is pulled without the Secret."
   }
 }
 
@@ -201,6 +253,94 @@ run "takes_own_values_last" {
     condition     = helm_release.dagster.values[2] == file("../../helm-values/production.yaml")
     error_message = "Own values do not come last."
   }
+}
+
+run "writes_down_which_installation_the_state_is_of" {
+  command   = apply
+  state_key = "installed"
+
+  plan_options {
+    target = [terraform_data.installation]
+  }
+
+  # Terraform 1.11 wants ephemeral variables said where a test applies.
+  variables {
+    openweather_api_key = ""
+    alert_urls          = ""
+    databricks          = { host = "not-used.example.com", http_path = "/", token = "not-used" }
+  }
+
+  assert {
+    condition     = terraform_data.installation.output == "kind in the namespace weather of kind-weather"
+    error_message = "The state does not tell which installation it is of."
+  }
+}
+
+run "refuses_another_namespace_in_the_same_state" {
+  command   = plan
+  state_key = "installed"
+
+  variables {
+    namespace = "forecasts"
+  }
+
+  expect_failures = [terraform_data.installation]
+}
+
+run "refuses_another_environment_in_the_same_state" {
+  command   = plan
+  state_key = "installed"
+
+  variables {
+    environment    = "production"
+    image_registry = "ghcr.io/acme"
+  }
+
+  expect_failures = [terraform_data.installation]
+}
+
+run "refuses_another_cluster_in_the_same_state" {
+  command   = plan
+  state_key = "installed"
+
+  override_data {
+    target = data.terraform_remote_state.cluster
+    values = {
+      outputs = { kubeconfig_path = "kubeconfig", kube_context = "kind-drill", is_kind = true }
+    }
+  }
+
+  expect_failures = [terraform_data.installation]
+}
+
+run "refuses_a_setting_that_is_none_or_secret" {
+  command = plan
+
+  variables {
+    settings = { OPENWEATHER_PLN = "one_call_3", OPENWEATHER_API_KEY = "0123456789abcdef0123456789abcdef" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "refuses_places_that_are_none" {
+  command = plan
+
+  variables {
+    places = "../../weather_dagster/settings.py"
+  }
+
+  expect_failures = [var.places]
+}
+
+run "refuses_a_credential_for_the_name_of_a_pull_secret" {
+  command = plan
+
+  variables {
+    image_pull_secret = "{\"auths\": {}}"
+  }
+
+  expect_failures = [var.image_pull_secret]
 }
 
 run "refuses_an_existing_cluster_without_an_environment" {
