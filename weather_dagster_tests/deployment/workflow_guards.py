@@ -199,7 +199,8 @@ def call_findings(texts: Texts, makefile: str) -> Findings:
             unknown = [word for word in words[1:] if not word.startswith("-") and word not in known_targets]
             findings += [f"{where}: make knows no target {target}" for target in unknown]
         elif program == "check_image.sh" and words[-1] != "${check[@]}":
-            findings += command_findings(words[2:])
+            known = image_guards.program_findings(image_guards.target_of(words[1]), words[2:])
+            findings += [f"{where}: {finding}" for finding in known]
         elif program == "weather":
             findings += [f"{where}: {finding}" for finding in command_findings(words)]
         findings += [
@@ -223,12 +224,36 @@ def call_findings(texts: Texts, makefile: str) -> Findings:
     return findings
 
 
+def coverage_findings(texts: Texts) -> Findings:
+    """Images that nobody runs, scans or releases."""
+    images, release = ({file: texts[file]} for file in ("images.yml", "release.yml"))
+    run = {words[1] for _, _, words in commands(images) if words[0].endswith("check_image.sh")}
+    scanned = {step.get("with", {}).get("image", "") for _, _, job in jobs(images) for step in job["steps"]}
+    released = {
+        target
+        for _, _, job in jobs(release)
+        for step in job["steps"]
+        for target in resolved(step.get("with", {}).get("target", ""), job)
+    }
+    seen = {
+        "runs": set(map(image_guards.target_of, run)),
+        "scans": set(map(image_guards.target_of, scanned)),
+        "releases": released,
+    }
+    return [
+        f"nobody {does} the image {name}"
+        for does, found in seen.items()
+        for name in image_guards.images(image_guards.DOCKERFILE.read_text())
+        if name not in found
+    ]
+
+
 def release_findings(texts: Texts) -> Findings:
     """A tag on an image that did not run, or was not scanned, as in images.yml; a release without tests."""
     every = {name: job for _, name, job in jobs({"release.yml": texts["release.yml"]})}
     image = every["image"]
     checks = {
-        words[1].partition(":")[0].removeprefix(image_guards.PREFIX): shlex.join(words[2:])
+        image_guards.target_of(words[1]): shlex.join(words[2:])
         for _, _, words in commands({"images.yml": texts["images.yml"]})
         if words[0].endswith("check_image.sh")
     }
@@ -275,7 +300,7 @@ def filter_findings(kind: str, dockerfile: str) -> Findings:
     patterns = triggers(yaml.safe_load(kind))["pull_request"]["paths"]
     called = {word for _, _, words in commands({"kind.yml": kind}) for word in words if word.startswith(".github/")}
     made_of = {
-        *image_guards.context_sources(dockerfile),
+        *image_guards.context_sources(dockerfile, OWN_IMAGES.values()),
         *called,
         *(".dockerignore", ".github/workflows/kind.yml", "Dockerfile", "helm-values", "terraform"),
     }
