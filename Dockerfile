@@ -5,7 +5,8 @@
 #   superset       Superset with the drivers of every store of gold; nothing of the platform's own packages
 #
 # All run as uid 10001 with a read-only root: all that is written goes to /var/lib/weather, DAGSTER_HOME and /tmp, which are
-# mounts. The label weather.size-budget-mb is what an image may take unpacked; .github/scripts/check_image.sh measures.
+# mounts. The label weather.size-budget-mb is what an image may take unpacked, weather.check what it must be able to do
+# alone; .github/scripts/check_image.sh tries both.
 #
 # None of them was built where this was written. What was run by the same lines, and how: docs/deployment.md.
 
@@ -98,7 +99,8 @@ ENV WEATHER_ENV=cluster \
 FROM runtime-weather AS ingestor
 LABEL org.opencontainers.image.title="weather-ingestor" \
       org.opencontainers.image.description="Lands hours of weather in bronze, without Dagster" \
-      weather.size-budget-mb="600"
+      weather.size-budget-mb="600" \
+      weather.check="weather ingest --from 2026-01-01T00:00 --to 2026-01-01T00:00"
 COPY --from=build-ingestor /opt/venv /opt/venv
 # A job that ends: its exit code is its health.
 HEALTHCHECK NONE
@@ -108,7 +110,8 @@ CMD ["weather", "ingest", "--help"]
 FROM runtime-weather AS code-location
 LABEL org.opencontainers.image.title="weather-code-location" \
       org.opencontainers.image.description="The weather platform's code for Dagster: code server, runs, webserver, daemon" \
-      weather.size-budget-mb="1300"
+      weather.size-budget-mb="1300" \
+      weather.check="weather backfill --from 2026-01-01T00:00 --to 2026-01-01T00:00"
 COPY --from=build-code-location /opt/venv /opt/venv
 COPY --from=build-code-location /opt/weather /opt/weather
 ENV DAGSTER_HOME=/opt/dagster/dagster_home \
@@ -123,7 +126,8 @@ CMD ["dagster", "api", "grpc", "-m", "weather_dagster.definitions", "-h", "0.0.0
 FROM runtime AS superset
 LABEL org.opencontainers.image.title="weather-superset" \
       org.opencontainers.image.description="Superset with drivers for Postgres, DuckDB and Databricks" \
-      weather.size-budget-mb="1200"
+      weather.size-budget-mb="1200" \
+      weather.check="superset db upgrade"
 COPY --from=build-superset /opt/venv /opt/venv
 COPY weather_superset/superset_config.py weather_superset/
 # The key and the database are named where it runs: weather_superset/superset_config.py says what it asks for.

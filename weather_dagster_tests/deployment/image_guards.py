@@ -155,6 +155,7 @@ def image_findings(dockerfile: str) -> Findings:
             "has another entry point than tini": last("ENTRYPOINT") != '["tini", "--"]',
             "says nothing of its health": not last("HEALTHCHECK"),
             f"is not titled {PREFIX}{name}": f'image.title="{PREFIX}{name}"' not in labels,
+            "is not checked": not check_of(line[0]),
             "states no budget": not re.search(r'weather\.size-budget-mb="\d+"', labels),
             "writes to a volume of its own": bool(last("VOLUME")),
         }
@@ -164,6 +165,11 @@ def image_findings(dockerfile: str) -> Findings:
         faults.update({f"carries {variable}": bool(SECRET.search(variable)) for variable in set_here})
         findings += [f"{name} {fault}" for fault, is_there in faults.items() if is_there]
     return findings
+
+
+def check_of(stage: Stage) -> list[list[str]]:
+    """The words of the command that .github/scripts/check_image.sh runs in it; none when no label says."""
+    return [told.split() for told in re.findall(r'weather\.check="(.*?)"', " ".join(stage.all("LABEL")))]
 
 
 def command_lines(stage: Stage) -> list[list[str]]:
@@ -180,11 +186,11 @@ def program_findings(image: str, words: list[str]) -> Findings:
 
 
 def command_line_findings(dockerfile: str) -> Findings:
-    """Commands in ``CMD`` and ``HEALTHCHECK`` that the image does not know."""
+    """Commands in ``CMD``, ``HEALTHCHECK`` and the label of its check that the image does not know."""
     return [
         finding
         for name, stage in images(dockerfile).items()
-        for words in command_lines(stage)
+        for words in [*command_lines(stage), *check_of(stage)]
         for finding in program_findings(name, words)
     ]
 
