@@ -48,6 +48,7 @@ LONGEST = (
     "test_increments.py",
     "test_cluster.py",
     "test_pods.py",
+    "test_dagster_dev.py",
     "test_databricks_environment.py",
     "test_postgres.py",
     "test_recorded_year.py",
