@@ -184,7 +184,7 @@ def test_an_upgrade_and_the_way_back_leave_what_is_committed_and_what_is_chosen(
     done = type_in(
         f"""
         git init --quiet --initial-branch main theirs && cd theirs
-        mkdir -p terraform/platform && cp ../.gitignore . && echo 0.1.0 > version && echo example > host
+        cp ../.gitignore . && echo 0.1.0 > version && echo example > host
         git add . && git commit --quiet --message one && git tag v0.1.0
         cd .. && git clone --quiet theirs mine && cd theirs
         echo 0.2.0 > version && git commit --quiet --all --message two && git tag v0.2.0

@@ -440,3 +440,4 @@ def test_a_pull_request_builds_the_model_that_it_modifies_and_those_below(tmp_pa
     assert "/target/duckdb" in text
     done = Runner(text.replace("/target/duckdb", "/target"), "slim-build", workspace).run(last)
     assert done.returncode != 0
+    assert "no comparison manifest" in done.stdout
