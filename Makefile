@@ -63,12 +63,14 @@ format: $(VENV)/installed-dev ## format and sort
 bench: $(VENV)/installed-dev $(VENV)/installed-bench ## measure; see benchmarks/README.md
 	$(BIN)/python benchmarks/run.py
 
-lock: $(VENV)/installed-dev ## resolve constraints.txt again
-	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
-		--no-header --no-annotate setup.py -o constraints.txt
+COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate
+
+lock: $(VENV)/installed-dev ## resolve constraints.txt and Superset's again
+	$(COMPILE) --all-extras setup.py -o constraints.txt
+	$(COMPILE) weather_superset/requirements.txt -o weather_superset/constraints.txt
 
 images: ## build the container images, which needs Docker
-	for target in code-location ingestor; do \
+	for target in code-location ingestor superset; do \
 		docker build --target $$target --tag weather-$$target:$(VERSION) --build-arg VERSION=$(VERSION) \
 			--build-arg REVISION="$$(git rev-parse HEAD)" . || exit 1; \
 	done

@@ -6,8 +6,9 @@ ConfigMaps, volumes, security context. The image's environment is read from the 
 
 What is not as in a cluster: there is no image, so the root is put together from this machine's own /usr and /etc, its
 Python and the virtual environment of the tests, all read-only, and from those files of the checkout that the Dockerfile
-copies; the ingestor therefore has Dagster beside it. PYTHONPATH stands for the image's editable installation, and tini,
-seccomp, init containers, limits of CPU and memory, and network policies are left out. All pods share one loopback.
+copies for the image; the ingestor therefore has Dagster beside it. PYTHONPATH stands for the image's editable
+installation, and tini, seccomp, init containers, limits of CPU and memory, and network policies are left out. All pods
+share one loopback.
 """
 
 import ctypes
@@ -74,10 +75,9 @@ def own_network() -> Iterator[None]:
 
 
 def image_environment(image: str) -> dict[str, str]:
-    """What the Dockerfile sets in an image of ours, whatever its tag."""
-    stage = image.rpartition("/")[2].partition(":")[0].removeprefix(image_guards.PREFIX)
+    """What the Dockerfile sets in an image of ours."""
     variables = {"PATH": SYSTEM_PATH}
-    for one in reversed(image_guards.lineage(DOCKERFILE, stage)):
+    for one in reversed(image_guards.lineage(DOCKERFILE, image_guards.target_of(image))):
         for line in one.all("ENV"):
             for word in shlex.split(line):
                 name, _, value = word.partition("=")
@@ -273,7 +273,7 @@ class Node:
         show(Path("/etc"), "/etc")
         for file in ("hosts", "passwd"):
             show(self.folder / file, f"/etc/{file}")
-        for source in sorted(image_guards.context_sources(DOCKERFILE)):
+        for source in sorted(image_guards.context_sources(DOCKERFILE, [image_guards.target_of(container["image"])])):
             show(ROOT / source, f"{APPLICATION}/{source}")
         lines += [
             f"ln -s {shlex.quote(sys.prefix)} {root}/opt/venv",

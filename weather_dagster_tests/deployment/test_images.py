@@ -9,6 +9,7 @@ import pytest
 
 from weather_dagster_tests.conftest import without_settings
 from weather_dagster_tests.deployment import image_guards as guards
+from weather_dagster_tests.deployment.guards import OWN_IMAGES
 from weather_dagster_tests.deployment.project import ROOT, closure, setup
 from weather_dagster_tests.deployment.workflow_guards import pythons_under_test, workflows
 
@@ -16,6 +17,9 @@ DOCKERFILE = guards.DOCKERFILE.read_text()
 DOCKERIGNORE = guards.DOCKERIGNORE.read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 TERRAFORM = (ROOT / "terraform/cluster/main.tf").read_text()
+DEPLOYED = set(OWN_IMAGES.values())
+SUPERSET_LOCK = (ROOT / "weather_superset/constraints.txt").read_text()
+PLATFORM_LOCK = (ROOT / "constraints.txt").read_text()
 TESTED = set(pythons_under_test(workflows()))
 
 Guard = Callable[[str], list[str]]
@@ -25,9 +29,11 @@ GUARDS: dict[str, Guard] = {
     "stages": guards.copied_stage_findings,
     "images": guards.image_findings,
     "commands": guards.command_line_findings,
+    "ports": guards.port_findings,
+    "superset": guards.superset_findings,
     "lock": guards.lock_findings,
     "ingestor": lambda text: guards.ingestor_findings(guards.pip_requirements(text, "build-ingestor")),
-    "builders": lambda text: guards.builder_findings(text, MAKEFILE, TERRAFORM),
+    "builders": lambda text: guards.builder_findings(text, MAKEFILE, TERRAFORM, DEPLOYED),
     "python": lambda text: guards.python_findings(text, TESTED),
 }
 FAULTS = {
@@ -40,6 +46,19 @@ FAULTS = {
     "an entry point": ("images", '"tini", "--"', '"weather"', "ingestor has another entry point"),
     "no health": ("images", "HEALTHCHECK NONE\n", "", "ingestor says nothing of its health"),
     "another name": ("images", "weather-ingestor", "weather-loader", "ingestor is not titled weather-ingestor"),
+    "no check": ("images", 'weather.check="superset', 'a="superset', "superset is not checked"),
+    "a check with an unknown option": (
+        "commands",
+        "weather backfill --from",
+        "weather backfill --since",
+        "No such option",
+    ),
+    "a check of another image": (
+        "commands",
+        "superset db upgrade",
+        "weather status",
+        "weather is not a command of this",
+    ),
     "no budget": ("images", 'weather.size-budget-mb="600"', 'a="b"', "ingestor states no budget"),
     "no source": ("images", "image.source", "image.sauce", "ingestor lacks the label source"),
     "a key": ("images", "ARG VERSION\n", "ARG OPENWEATHER_API_KEY=x\n", "ingestor carries OPENWEATHER_API_KEY"),
@@ -47,6 +66,45 @@ FAULTS = {
     "an unknown command": ("commands", '"weather", "ingest"', '"weather", "digest"', "No such command 'digest'"),
     "an unknown option": ("commands", '"ingest", "--help"', '"ingest", "--hour"', "No such option"),
     "an unknown program": ("commands", '["dagster", "api", "grpc-', '["curl", "api", "grpc-', "curl is not a command"),
+    "another image's program": (
+        "commands",
+        'CMD ["weather", "ingest"',
+        'CMD ["dagster", "ingest"',
+        "ingestor: dagster is",
+    ),
+    "a health by curl": ("commands", 'CMD ["python", "-c"', 'CMD ["curl", "-c"', "superset: curl is not a command"),
+    "a port that nobody serves": ("ports", "0.0.0.0:8088", "0.0.0.0:8080", "superset: port 8088 is not in ['gunicorn'"),
+    "a health at another port": ("ports", "'127.0.0.1', 8088", "'127.0.0.1', 80", "port 8088 is not in ['python'"),
+    "settings that are not there": (
+        "superset",
+        "superset_config.py weather_superset/",
+        "superset_config.py superset/",
+        "SUPERSET_CONFIG_PATH is /opt/weather/weather_superset/superset_config.py, copied is []",
+    ),
+    "settings that nobody reads": (
+        "superset",
+        "SUPERSET_CONFIG_PATH",
+        "SUPERSET_CONFIG",
+        "SUPERSET_CONFIG_PATH is None",
+    ),
+    "a home that nobody makes": (
+        "superset",
+        "SUPERSET_HOME=/var/lib/weather",
+        "SUPERSET_HOME=/var/lib/superset",
+        "nobody makes the home /var/lib/superset",
+    ),
+    "the platform's settings in Superset": (
+        "superset",
+        "FROM runtime AS superset",
+        "FROM runtime-weather AS superset",
+        "superset carries WEATHER_ENV",
+    ),
+    "Superset past its lock": (
+        "lock",
+        "--constraint weather_superset/constraints.txt",
+        "--constraint constraints.txt",
+        "neither `--constraint weather_superset/constraints.txt`",
+    ),
     "past the lock": (
         "lock",
         'pip install --constraint constraints.txt ".[',
@@ -56,6 +114,7 @@ FAULTS = {
     "Dagster in the ingestor": ("ingestor", '"psycopg[binary]"', "dagster-postgres", "dagster: in the ingestor"),
     "what nobody asked for": ("ingestor", '"psycopg[binary]"', "boto3", "boto3: not a requirement of setup.py"),
     "an image that nobody builds": ("builders", "AS ingestor", "AS loader", "Makefile: does not build"),
+    "an image more that nobody builds": ("builders", "AS superset", "AS charts", "Makefile: does not build"),
     "an image that Terraform lacks": ("builders", "AS ingestor", "AS loader", "Terraform: does not build"),
     "a file that builds nothing anew": ("builders", "COPY dagster.yaml", "COPY LICENSE", "LICENSE builds no image"),
     "a Python too new": ("python", "python:3.11-", "python:3.14-", "Python 3.14 is not in"),
@@ -115,6 +174,27 @@ def test_the_code_location_has_what_the_chart_needs_in_it() -> None:
     assert lacking(DOCKERFILE) == set()
     without = DOCKERFILE.replace('".[cluster,databricks]"', '".[databricks]"')
     assert "dagster-k8s" in lacking(without)
+
+
+@pytest.mark.parametrize(
+    ("lock", "finding"),
+    [
+        (SUPERSET_LOCK, []),
+        (SUPERSET_LOCK.replace("gunicorn==", "unicorn=="), ["gunicorn: not in the lock"]),
+        (
+            re.sub("flask-caching==.*", "flask-caching==2.5.1", SUPERSET_LOCK),
+            ["flask-caching<2.4: the lock has 2.5.1"],
+        ),
+        (
+            re.sub("duckdb==.*", "duckdb==9.9.9", SUPERSET_LOCK),
+            [f"duckdb is 9.9.9, that of the platform {guards.pins(PLATFORM_LOCK)['duckdb']}"],
+        ),
+    ],
+)
+def test_superset_s_lock_answers_what_it_needs(lock: str, finding: list[str]) -> None:
+    wanted = guards.pip_requirements(DOCKERFILE, "build-superset")
+    assert {"apache-superset==6.1.0", "psycopg2-binary", "duckdb-engine", "databricks-sqlalchemy<2"} <= set(wanted)
+    assert guards.pin_findings(wanted, lock, PLATFORM_LOCK) == finding
 
 
 def only_in_the_ingestor(installed: list[str]) -> set[str]:

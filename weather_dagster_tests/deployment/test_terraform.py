@@ -304,7 +304,8 @@ def planted(folder: Path, name: str, before: str, after: str) -> Path:
     dockerfile = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
     for name_beside in {"Dockerfile", ".dockerignore", *image_guards.context_sources(dockerfile)}:
         if (PROJECT / name_beside).is_file():
-            shutil.copy(PROJECT / name_beside, folder)
+            (folder / name_beside).parent.mkdir(exist_ok=True)
+            shutil.copy(PROJECT / name_beside, folder / name_beside)
     root = folder / "terraform"
     shutil.copytree(TERRAFORM, root, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars"))
     plant(root, name, before, after)

@@ -34,6 +34,7 @@ GUARDS: dict[str, Guard] = {
     "rights": lambda texts, _: guards.right_findings(texts),
     "paths": lambda texts, _: guards.path_findings(texts, DEPENDABOT),
     "calls": lambda texts, _: guards.call_findings(texts, MAKEFILE),
+    "coverage": lambda texts, _: guards.coverage_findings(texts),
     "versions": lambda texts, _: guards.version_findings(texts),
     "cluster": lambda texts, _: guards.cluster_findings(texts["kind.yml"], VALUES, VARIABLES),
     "release": lambda texts, _: guards.release_findings(texts),
@@ -112,7 +113,7 @@ FAULTS = {
     ),
     "no such target": ("calls", "tests.yml", "make lint", "make lynt", "make knows no target lynt"),
     "no such command": ("calls", "tests.yml", "weather status", "weather state", "No such command 'state'"),
-    "no such option": ("calls", "images.yml", "weather ingest --from", "weather ingest --since", "No such option"),
+    "no such option": ("calls", "tests.yml", "weather demo --days", "weather demo --hours", "No such option"),
     "no such image": (
         "calls",
         "images.yml",
@@ -127,14 +128,7 @@ FAULTS = {
         "image: weather-loader",
         "no image weather-loader",
     ),
-    "no such stage": ("calls", "release.yml", "target: ingestor", "target: loader", "no image loader"),
-    "another check than on main": (
-        "release",
-        "release.yml",
-        "check: weather backfill",
-        "check: weather status",
-        "code-location does weather status",
-    ),
+    "no such stage": ("calls", "release.yml", "[code-location, ingestor", "[loader, ingestor", "no image loader"),
     "a release that is not run": (
         "release",
         "release.yml",
@@ -158,6 +152,21 @@ FAULTS = {
         "no tests.yml before the images",
     ),
     "a workflow that is not there": ("pins", "release.yml", "workflows/kind.yml", "workflows/k.yml", "k.yml # zizmor"),
+    "an image that nobody runs": (
+        "coverage",
+        "images.yml",
+        'superset:$VERSION"',
+        'ingestor:$VERSION"',
+        "runs the image",
+    ),
+    "an image that nobody scans": ("coverage", "images.yml", "image: weather-superset", "image: a", "scans the image"),
+    "an image that nobody releases": (
+        "coverage",
+        "release.yml",
+        ", superset]",
+        "]",
+        "nobody releases the image superset",
+    ),
     "no such build argument": ("calls", "release.yml", "REVISION=", "COMMIT=", "no ARG COMMIT"),
     "a Python of tomorrow": ("versions", "resolve.yml", '"3.11"', '"3.14"', "Python 3.14 is not in"),
     "a Terraform too old": (
@@ -431,3 +440,4 @@ def test_a_pull_request_builds_the_model_that_it_modifies_and_those_below(tmp_pa
     assert "/target/duckdb" in text
     done = Runner(text.replace("/target/duckdb", "/target"), "slim-build", workspace).run(last)
     assert done.returncode != 0
+    assert "no comparison manifest" in done.stdout
