@@ -37,6 +37,8 @@ def ask(url: str, query: str, **variables: Any) -> Any:
             answered = json.load(answer)
     except urllib.error.HTTPError as error:
         sys.exit(f"{url} answered {error.code}: {error.read().decode()[:2000]}")
+    except urllib.error.URLError as error:
+        sys.exit(f"{url} does not answer: {error.reason}")
     if "errors" in answered:
         sys.exit(f"{url} answered {json.dumps(answered['errors'])[:2000]}")
     return answered["data"]

@@ -188,7 +188,7 @@ def test_an_upgrade_and_the_way_back_leave_what_is_committed_and_what_is_chosen(
         git add . && git commit --quiet --message one && git tag v0.1.0
         cd .. && git clone --quiet theirs mine && cd theirs
         echo 0.2.0 > version && git commit --quiet --all --message two && git tag v0.2.0
-        cd ../mine
+        cd ../mine && mkdir -p terraform/platform
         echo passwords_revision = 10 > {chosen}
         echo acme > host && git add . && git commit --quiet --message host
         {merging}

@@ -39,9 +39,9 @@ PAGES = sorted(
 )
 READERS_OWN = {
     *(f"terraform/platform/{name}.yaml" for name in ("mine", "places")),
-    *(f"terraform/{module}/settings.auto.tfvars" for module in MODULES),
+    *(f"terraform/{module}/{name}" for module in MODULES for name in ("settings.auto.tfvars", "terraform.tfstate")),
 }
-"""Files that who follows the pages writes."""
+"""Files that who follows the pages, or Terraform, writes."""
 ALERTS = {
     *CHECKS,
     *SILVER_CHECKS,

@@ -581,7 +581,7 @@ def test_the_rotation_applies_the_secrets_alone_whatever_else_has_changed(
 ) -> None:
     # Otherwise a migration would sign in with passwords that the server does not have yet.
     document = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
-    (target,) = re.findall(r"terraform/platform apply (-target=\S+)", document)
+    (target,) = re.findall(r"raise passwords_revision\n.*apply (-target=\S+)", document)
     root = planted(tmp_path, "platform/main.tf", "backoffLimit = 8", "backoffLimit = 9")
     revision = "-var=passwords_revision=2"
     assert changes(planned(terraform, revision, target, root=root, **given(applied))) == DATABASE_SECRETS

@@ -17,6 +17,7 @@ import pytest
 
 from weather_dagster_tests.deployment.rendering import PROJECT
 from weather_dagster_tests.deployment.terraform_providers import stand_ins
+from weather_dagster_tests.deployment.test_instructions import OPERATIONS, TERRAFORM, block
 from weather_dagster_tests.deployment.test_terraform import (
     DATABASE_SECRETS,
     changes,
@@ -30,8 +31,6 @@ pytestmark = [
     needs_terraform,
     pytest.mark.skipif(not (shutil.which("sh") and shutil.which("git")), reason="there is no sh or no git on the PATH"),
 ]
-OPERATIONS = PROJECT / "docs" / "operations.md"
-INSTALLATION = PROJECT / "terraform" / "README.md"
 FORMER_REVISIONS = "passwords_revision   = 1\ncredentials_revision = 1\n"
 INSTALL = """
 terraform -chdir=terraform/cluster init && terraform -chdir=terraform/cluster apply
@@ -39,23 +38,17 @@ terraform -chdir=terraform/platform init && terraform -chdir=terraform/platform 
 """
 
 
-def blocks(document: Path, heading: str) -> list[str]:
-    """The shell blocks under a heading, as they would be pasted."""
-    _, _, text = document.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
-    text = text.partition("\n## ")[0]
-    found = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    return [re.sub(r"^ {3}", "", script, flags=re.MULTILINE) for script in found]
-
-
-def block(document: Path, heading: str, word: str) -> str:
-    """The one block under a heading that has a word in it."""
-    (found,) = (block for block in blocks(document, heading) if word in block)
-    return found
-
-
 def of_terraform(script: str) -> str:
     """What a script says to Terraform and its settings; the rest needs a cluster."""
-    return "\n".join(re.findall(r"^(?:raise\(\) \{\n[\s\S]*?^\}|(?:terraform|echo|raise) .*)$", script, re.MULTILINE))
+    return "\n".join(re.findall(r"^(?:terraform|echo) .*$", script, re.MULTILINE))
+
+
+RAISE = block(OPERATIONS, "raise() {")
+ROTATE = f"{RAISE}\n{block(OPERATIONS, 'raise passwords_revision')}"
+# To a version and back: with nothing committed, and with commits of one's own.
+(MERGE,) = re.findall(r"git merge .*", OPERATIONS)
+(REVERT,) = re.findall(r"git revert --no-edit.*", OPERATIONS)
+WAYS = {"checkout": ("git checkout v0.2.0", "git checkout v0.1.0"), "merge": (MERGE, REVERT)}
 
 
 class Clone:
@@ -88,7 +81,7 @@ class Clone:
         plant(self.root, "platform/main.tf", "backoffLimit = 8", "backoffLimit = 9")
         (self.root / "platform" / "revisions.auto.tfvars").write_text(FORMER_REVISIONS, encoding="utf-8")
         self("git add --all --force && git commit --quiet --message second && git tag v0.2.0")
-        self("git checkout --quiet v0.1.0")
+        self("git checkout --quiet -B mine v0.1.0")
 
     def tried(self, script: str) -> subprocess.CompletedProcess[str]:
         """Paste a script into a shell at the root."""
@@ -155,21 +148,20 @@ def kind(clone: Clone) -> Clone:
 @pytest.fixture
 def production(clone: Clone) -> Clone:
     """One in production, installed as the README says."""
-    clone(block(INSTALLATION, "In production", "settings.auto.tfvars"))
+    clone(block(TERRAFORM, "existing_context"))
     return clone
 
 
-def check_out(clone: Clone, version: str) -> None:
-    """Go to another version; what git knows of one's own is committed before."""
+def go(clone: Clone, command: str) -> None:
+    """To another version, by a command of the document; what git knows of one's own is committed before."""
+    assert command in OPERATIONS
     clone("git add --all && git commit --quiet --allow-empty --message mine")
-    documented = " ".join(script for heading in ("Upgrade", "Roll back") for script in blocks(OPERATIONS, heading))
-    assert f"git checkout {version}" in documented
-    clone(f"git checkout {version} --quiet")
+    clone(command)
 
 
 def test_what_is_said_once_in_production_holds_for_every_later_apply(production: Clone) -> None:
     assert changes(production.plan("cluster")) == changes(production.plan("platform")) == set()
-    check_out(production, "v0.2.0")
+    go(production, "git checkout v0.2.0")
     assert changes(production.plan("cluster")) == set()
     assert changes(production.plan("platform")) == {"helm_release.objects"}
     production.settings("platform").unlink()
@@ -183,10 +175,10 @@ def test_own_values_hold_for_every_later_apply(kind: Clone) -> None:
         return [text for text in planned["helm_release.dagster"]["values"] if "maxConcurrentRuns: 16" in text]
 
     assert runs() == []
-    kind(block(OPERATIONS, "Scale out", "settings.auto.tfvars"))
+    kind(block(OPERATIONS, "values_files"))
     assert len(runs()) == 1
     assert changes(kind.plan("platform")) == set()
-    check_out(kind, "v0.2.0")
+    go(kind, "git checkout v0.2.0")
     assert len(runs()) == 1
     kind.settings("platform").unlink()
     assert runs() == []
@@ -204,7 +196,7 @@ def test_a_rotation_writes_new_passwords_every_time(
     kind: Clone, command: str | None, revisions: list[set[int]]
 ) -> None:
     assert kind.revisions() == {1}
-    told = of_terraform("\n".join(blocks(OPERATIONS, "Rotate a Secret")))
+    told = ROTATE
     assert "raise passwords_revision\nterraform " in told
     if command:
         told = told.replace("raise passwords_revision\n", f"{command}\n")
@@ -219,8 +211,7 @@ def test_a_rotation_leaves_the_other_choices_as_they_are(kind: Clone) -> None:
     settings = kind.settings("platform")
     chosen = ["values_files = []", "credentials_revision=4", "passwords_revision   = 9 # May", 'warehouse = "postgres"']
     settings.write_text("\n".join(chosen), encoding="utf-8")
-    (raising,) = (each for each in blocks(OPERATIONS, "Rotate a Secret") if each.startswith("raise()"))
-    kind(f"{raising}\nraise passwords_revision\nraise credentials_revision")
+    kind(f"{RAISE}\nraise passwords_revision\nraise credentials_revision")
     assert settings.read_text(encoding="utf-8").splitlines() == [
         "values_files = []",
         "credentials_revision = 5",
@@ -229,10 +220,11 @@ def test_a_rotation_leaves_the_other_choices_as_they_are(kind: Clone) -> None:
     ]
 
 
-def test_neither_an_upgrade_nor_a_rollback_writes_passwords(kind: Clone) -> None:
-    kind(of_terraform("\n".join(blocks(OPERATIONS, "Rotate a Secret"))))
-    for version in ("v0.2.0", "v0.1.0"):
-        check_out(kind, version)
+@pytest.mark.parametrize("way", WAYS)
+def test_neither_an_upgrade_nor_a_rollback_writes_passwords(kind: Clone, way: str) -> None:
+    kind(ROTATE)
+    for command in WAYS[way]:
+        go(kind, command)
         assert changes(kind.plan("platform")) == {"helm_release.objects"}
         kind("terraform -chdir=terraform/platform apply")
     assert kind.revisions() == {2}
@@ -241,8 +233,8 @@ def test_neither_an_upgrade_nor_a_rollback_writes_passwords(kind: Clone) -> None
 def test_an_upgrade_would_write_passwords_if_git_knew_their_number(tmp_path: Path, reattach: str) -> None:
     known = Clone(tmp_path / "clone", reattach, ignored=".terraform\n*.tfstate*\n*.tfplan\n")
     known(INSTALL)
-    known(of_terraform("\n".join(blocks(OPERATIONS, "Rotate a Secret"))))
-    check_out(known, "v0.2.0")
+    known(ROTATE)
+    go(known, "git checkout v0.2.0")
     assert changes(known.plan("platform")) == {"helm_release.objects", *DATABASE_SECRETS}
 
 
@@ -271,8 +263,9 @@ def test_no_kind_cluster_is_made_beside_production(production: Clone) -> None:
 
 
 def test_a_kind_cluster_can_be_given_up_on_purpose(kind: Clone) -> None:
-    kind("terraform -chdir=terraform/cluster destroy")
-    kind("terraform -chdir=terraform/cluster apply -var=name=other")
+    kind(block(TERRAFORM, "cluster destroy"))
+    kind.settings("cluster").write_text('name = "other"\n', encoding="utf-8")
+    kind(INSTALL)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +289,7 @@ def test_the_namespace_goes_on_purpose_alone(production: Clone) -> None:
     before = (production.root / "platform" / "terraform.tfstate").read_bytes()
     assert "lifecycle.prevent_destroy" in production.tried("terraform -chdir=terraform/platform destroy").stderr
     assert (production.root / "platform" / "terraform.tfstate").read_bytes() == before
-    production(of_terraform(block(INSTALLATION, "Take it away", "state rm")))
+    production(of_terraform(block(TERRAFORM, "state rm")))
     assert production("terraform -chdir=terraform/platform state list") == ""
 
 
@@ -306,9 +299,7 @@ def test_the_namespace_would_go_without_its_lock(production: Clone) -> None:
 
 
 def test_a_drill_has_a_state_of_its_own(kind: Clone, tmp_path: Path, reattach: str) -> None:
-    told = blocks(OPERATIONS, "Restore")
-    (begun,) = (each for each in told if "git worktree add" in each)
-    (ended,) = (each for each in told if "git worktree remove" in each)
+    begun, ended = block(OPERATIONS, "git worktree add"), block(OPERATIONS, "git worktree remove")
     drill = Clone(tmp_path / "drill", reattach)
     drill(of_terraform(begun))
     assert "kind-drill" in drill("terraform -chdir=terraform/cluster output kube_context")

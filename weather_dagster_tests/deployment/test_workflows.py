@@ -3,13 +3,14 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from weather_dagster_tests.conftest import BIN
+from weather_dagster_tests.conftest import BIN, free_port
 from weather_dagster_tests.deployment import workflow_guards as guards
 from weather_dagster_tests.deployment.guards import OWN_IMAGES, images
 from weather_dagster_tests.deployment.project import ROOT, setup
@@ -313,6 +314,14 @@ def test_shellcheck_finds_nothing_in_a_script_and_a_planted_fault(script: Path) 
     text = script.read_text()
     assert lint(text) == ""
     assert "SC2086" in lint(text + "\nrm -r $1\n")
+
+
+def test_the_script_of_a_backfill_says_where_nobody_answers() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, guards.SCRIPTS / "backfill.py", url, "2026-01-01-00:00"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{url} does not answer: ")
 
 
 needs_a_runner = pytest.mark.skipif(
