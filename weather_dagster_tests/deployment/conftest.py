@@ -46,6 +46,12 @@ class Postgres:
 
     def run(self, script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a script of a ConfigMap as its container does."""
+        with self.started(script, folder, **variables) as process:
+            told, complained = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, told, complained)
+
+    def started(self, script: str, folder: Path, **variables: str) -> subprocess.Popen[str]:
+        """The same, and it goes on by itself."""
         path = folder / "script.sh"
         path.write_text(script, encoding="utf-8")
         environment = {
@@ -55,7 +61,8 @@ class Postgres:
             "POSTGRES_HOST": HOST,
             **variables,
         }
-        return subprocess.run(["sh", path], env=environment, capture_output=True, text=True, check=False)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(["sh", path], env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def script(folder: str, config_map: str, key: str) -> str:

@@ -21,8 +21,10 @@ from weather_dagster_tests.deployment.rendering import (
     VALUES,
     Object,
     Values,
+    before_restores,
     chart_data,
     containers,
+    has_own_server,
     name_of,
     pods,
     with_defaults,
@@ -385,7 +387,7 @@ def reader_findings(objects: list[Object]) -> Findings:
     return sorted(
         {
             f"{who} reads {name}"
-            for who, name, _, _ in secret_references(objects)
+            for who, name, _, _ in secret_references(before_restores(objects))
             if who not in READERS.get(name, {who}) or (who.startswith(SERVERS) and name not in READ_BY_SERVERS)
         }
     )
@@ -524,7 +526,8 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
             is_absent = ("component", "dagster-webserver-read-only") in wanted
             if not is_absent and not any(wanted <= have.items() for have in labels.values()):
                 findings.append(f"PodDisruptionBudget {name_of(thing)} selects no pod")
-    if postgres_host not in services:
+    is_elsewhere = "." in postgres_host and not has_own_server(objects)
+    if postgres_host not in services and not is_elsewhere:
         findings.append(f"postgresqlHost: no Service {postgres_host}")
     for thing in objects:
         if thing["kind"] == "Ingress":
@@ -548,13 +551,15 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
 
 
 def certificate_findings(objects: list[Object]) -> Findings:
-    """Ways to CloudNativePG's primary without a look at who answers, and containers without the file to look with."""
-    ways = re.findall(r'@([\w-]+-rw):\d+/\w+\?([^"]*)', json.dumps(objects))
+    """Ways to CloudNativePG's primary or a managed server without a look at who answers, and containers without the file
+    to look with. Where readers have the file is theirs to say."""
+    asked = re.findall(r'postgresql://(?!weather_reader:)[^@"]*@([\w.-]+):\d+/\w+\?([^"]*)', json.dumps(objects))
     for thing in objects:
         if thing["kind"] == "ConfigMap" and "dagster.yaml" in thing["data"]:
             postgres = yaml.safe_load(thing["data"]["dagster.yaml"])["run_storage"]["config"]["postgres_db"]
             params = "&".join(f"{key}={value}" for key, value in postgres["params"].items())
-            ways += [(postgres["hostname"], params)] if postgres["hostname"].endswith("-rw") else []
+            asked.append((postgres["hostname"], params))
+    ways = [(host, params) for host, params in asked if host.endswith("-rw") or "." in host]
     findings = [f"{host}?{params}: does not verify" for host, params in ways if "sslmode=verify-full" not in params]
     files = {name for _, params in ways for name in re.findall(r"sslrootcert=([^&]+)", params)}
     for pod, template in pods(objects):
@@ -587,8 +592,9 @@ def network_findings(objects: list[Object]) -> Findings:
     known = {key for policy in policies for key in policy["podSelector"].get("matchLabels", {})}
     chosen = [template["metadata"].get("labels", {}) for _, template in pods(objects)]
     chosen += [thing["spec"]["inheritedMetadata"]["labels"] for thing in objects if thing["kind"] == "Cluster"]
-    # A pod that cert-manager makes.
+    # A pod that cert-manager makes, and the server that a base for all has policies for.
     chosen.append({"acme.cert-manager.io/http01-solver": "true"})
+    chosen += [] if has_own_server(objects) else [{"access.weather/server": "postgres"}]
     findings += [
         f"a policy selects no pod: {wanted}"
         for wanted in (policy["podSelector"].get("matchLabels", {}) for policy in policies)

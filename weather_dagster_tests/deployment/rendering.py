@@ -7,6 +7,7 @@ Its schemas and default values are data of the chart (Apache-2.0), in ``chart/``
 
 import copy
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -449,6 +450,22 @@ def with_settings(objects: list[Object], **settings: str) -> list[Object]:
     (chosen,) = [thing for thing in objects if (thing["kind"], name_of(thing)) == ("ConfigMap", "weather-settings")]
     chosen["data"] |= settings
     return objects
+
+
+def has_own_server(objects: list[Object]) -> bool:
+    """Whether Postgres is among the objects; a managed one is not."""
+    return any(thing["kind"] in {"Cluster", "StatefulSet"} for thing in objects)
+
+
+def undated(text: str) -> str:
+    """A text with the server's name as it was before a restore put a date behind it."""
+    return re.sub(r"\bweather-postgres-\d{8}\b", "weather-postgres", text)
+
+
+def before_restores(objects: list[Object]) -> list[Object]:
+    """The objects, with the server's first name."""
+    renamed: list[Object] = json.loads(undated(json.dumps(objects)))
+    return renamed
 
 
 def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:

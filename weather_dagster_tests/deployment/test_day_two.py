@@ -18,6 +18,7 @@ from weather_dagster_tests.deployment.guards import (
     namespace_findings,
     network_findings,
     quota_findings,
+    reader_findings,
     secret_findings,
     service_findings,
 )
@@ -25,8 +26,11 @@ from weather_dagster_tests.deployment.rendering import (
     PROJECT,
     VALUES,
     Object,
+    has_own_server,
     merge,
     rendered,
+    stack,
+    undated,
     with_defaults,
 )
 
@@ -182,9 +186,21 @@ def findings(values: Path, server: str) -> Findings:
         *namespace_findings(objects),
         *network_findings(objects),
         *quota_findings(objects, 8),
+        *reader_findings(objects),
         *secret_findings(objects, declared),
         *service_findings(objects, host),
     ]
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> Path:
+    """Files of production before any restore, to be changed."""
+    if not has_own_server(stack("production")):
+        pytest.skip("Postgres is a managed one")
+    values = shutil.copytree(VALUES, tmp_path / "helm-values")
+    for path in values.rglob("*.yaml"):
+        path.write_text(undated(path.read_text(encoding="utf-8")), encoding="utf-8")
+    return values
 
 
 def cluster(values: Path) -> Any:
@@ -193,14 +209,14 @@ def cluster(values: Path) -> Any:
     return found
 
 
-def test_a_restore_in_production_leads_everything_to_the_second_server(tmp_path: Path) -> None:
-    values = shutil.copytree(VALUES, tmp_path / "helm-values")
+def test_a_restore_in_production_leads_everything_to_the_second_server(values: Path, tmp_path: Path) -> None:
+    before = cluster(values)
     said = restore(tmp_path, "weather-postgres", "weather-postgres-20261128")
     assert findings(values, "weather-postgres-20261128") == []
-    before, after = cluster(VALUES), cluster(values)
+    after = cluster(values)
     (begins,) = after["bootstrap"].items()
     assert begins[0] == "recovery"
-    told = before["bootstrap"]["initdb"]
+    (told,) = before["bootstrap"].values()
     assert {key: begins[1][key] for key in ("database", "owner", "secret")} == {
         key: told[key] for key in ("database", "owner", "secret")
     }
@@ -208,7 +224,7 @@ def test_a_restore_in_production_leads_everything_to_the_second_server(tmp_path:
     assert source["name"] == begins[1]["source"]
     assert source["plugin"]["parameters"]["serverName"] == "weather-postgres"
     # All else is as it was, but for the server's name in the archive.
-    same = before.keys() - {"bootstrap", "plugins"}
+    same = before.keys() - {"bootstrap", "externalClusters", "plugins"}
     assert {key: after[key] for key in same} == {key: before[key] for key in same}
     # The Secrets are new before anything reads them, the schema before anything runs.
     steps = [
@@ -222,8 +238,7 @@ def test_a_restore_in_production_leads_everything_to_the_second_server(tmp_path:
     assert [step for step in steps if not any(step in line for line in rest)] == []
 
 
-def test_what_was_restored_can_be_restored_again(tmp_path: Path) -> None:
-    values = shutil.copytree(VALUES, tmp_path / "helm-values")
+def test_what_was_restored_can_be_restored_again(values: Path, tmp_path: Path) -> None:
     restore(tmp_path, "weather-postgres", "weather-postgres-20261128")
     restore(tmp_path, "weather-postgres-20261128", "weather-postgres-20261129")
     assert findings(values, "weather-postgres-20261129") == []
@@ -242,8 +257,9 @@ def test_what_was_restored_can_be_restored_again(tmp_path: Path) -> None:
         ("{name: weather-warehouse-owner}", "{name: weather-owner}", "Secret weather-owner is not in secrets.yaml"),
     ],
 )
-def test_a_restore_that_forgets_a_place_is_found(tmp_path: Path, before: str, after: str, finding: str) -> None:
-    values = shutil.copytree(VALUES, tmp_path / "helm-values")
+def test_a_restore_that_forgets_a_place_is_found(
+    values: Path, tmp_path: Path, before: str, after: str, finding: str
+) -> None:
     restore(tmp_path, "weather-postgres", "weather-postgres-20261128", **{before: after})
     found = findings(values, "weather-postgres-20261128")
     assert any(finding in line for line in found), found

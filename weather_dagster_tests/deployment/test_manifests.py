@@ -44,6 +44,8 @@ from weather_dagster_tests.deployment.rendering import (
     PROJECT,
     STACKS,
     Object,
+    before_restores,
+    has_own_server,
     name_of,
     own_values,
     stack,
@@ -431,23 +433,7 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "daemon: dagster: no /var/run/secrets/postgres/ca.crt",
     ),
     ("quota", "ResourceQuota weather", "spec/hard/persistentvolumeclaims", "10", "persistentvolumeclaims: 12 needed"),
-    ("quota", "Cluster weather-postgres", "spec/storage/size", "80Gi", "requests.storage: "),
     ("quota", "ResourceQuota weather", "spec/hard/pods", "20", "pods: "),
-    (
-        "quota",
-        "ObjectStore weather-archive",
-        "spec/instanceSidecarConfiguration/resources/limits/memory",
-        "16Gi",
-        "sidecar of ObjectStore weather-archive: memory is above the LimitRange",
-    ),
-    ("archive", "ObjectStore weather-archive", "spec/instanceSidecarConfiguration", DROP, "0 of memory"),
-    (
-        "archive",
-        "ObjectStore weather-archive",
-        "spec/instanceSidecarConfiguration/resources/limits/memory",
-        "256Mi",
-        "256Mi of memory, a restore needs 1Gi",
-    ),
     (
         "sign-in",
         "Deployment weather-viewers",
@@ -469,7 +455,6 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "true",
         "weather-operators: believes headers of anyone",
     ),
-    ("archive", "ObjectStore weather-archive", "metadata/name", "archive", "weather-postgres: no ObjectStore"),
     (
         "network",
         "NetworkPolicy postgres-instances",
@@ -477,9 +462,37 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         {"matchLabels": {"cnpg.io/cluster": "weather-postgres"}},
         "one server",
     ),
-    ("services", "Cluster weather-postgres", "metadata/name", "postgres", "postgresqlHost"),
     ("services", "Ingress weather", "spec/rules/0/http/paths/0/backend/service/name", "weather", "no Service weather"),
     ("services", "Ingress weather", "spec/rules/0/http/paths/0/backend/service/port/name", "web", "no Service"),
+    (
+        "services",
+        "ExternalSecret weather-warehouse",
+        "spec/target/template/data/url",
+        "postgresql://weather_writer@weather-postgres:5432/weather",
+        "no Service weather-postgres:5432",
+    ),
+    ("secrets", "Ingress weather", "spec/tls/0/secretName", "tls", "not in secrets.yaml"),
+]
+# Of CloudNativePG's server.
+SERVER_FAULTS: list[tuple[str, str, str, Any, str]] = [
+    ("quota", "Cluster weather-postgres", "spec/storage/size", "80Gi", "requests.storage: "),
+    (
+        "quota",
+        "ObjectStore weather-archive",
+        "spec/instanceSidecarConfiguration/resources/limits/memory",
+        "16Gi",
+        "sidecar of ObjectStore weather-archive: memory is above the LimitRange",
+    ),
+    ("archive", "ObjectStore weather-archive", "spec/instanceSidecarConfiguration", DROP, "0 of memory"),
+    (
+        "archive",
+        "ObjectStore weather-archive",
+        "spec/instanceSidecarConfiguration/resources/limits/memory",
+        "256Mi",
+        "256Mi of memory, a restore needs 1Gi",
+    ),
+    ("archive", "ObjectStore weather-archive", "metadata/name", "archive", "weather-postgres: no ObjectStore"),
+    ("services", "Cluster weather-postgres", "metadata/name", "postgres", "postgresqlHost"),
     (
         "secrets",
         "Cluster weather-postgres",
@@ -495,13 +508,6 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "Secret weather-archive has no key id",
     ),
     (
-        "services",
-        "ExternalSecret weather-warehouse",
-        "spec/target/template/data/url",
-        "postgresql://weather_writer@weather-postgres:5432/weather",
-        "no Service weather-postgres:5432",
-    ),
-    (
         "kept",
         "Cluster weather-postgres",
         "metadata/annotations/helm.sh~1resource-policy",
@@ -510,7 +516,6 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
     ),
     ("kept", "ObjectStore weather-archive", "metadata/annotations", DROP, "weather-archive: holds data"),
     ("kept", "Cluster weather-postgres", "spec/plugins/0/parameters/serverName", DROP, "no serverName"),
-    ("secrets", "Ingress weather", "spec/tls/0/secretName", "tls", "not in secrets.yaml"),
     ("images", "Cluster weather-postgres", "spec/imageName", "ghcr.io/cloudnative-pg/postgresql:17.2", "of versions"),
 ]
 
@@ -544,6 +549,16 @@ def test_a_fault_in_production_is_found(
     assert word in "\n".join(GUARDS[guard]("production", plant(stacks["production"], thing, path, value)))
 
 
+@pytest.mark.parametrize(("guard", "thing", "path", "value", "word"), SERVER_FAULTS)
+def test_a_fault_of_the_server_in_production_is_found(
+    guard: str, thing: str, path: str, value: Any, word: str, stacks: dict[str, list[Object]]
+) -> None:
+    objects = before_restores(stacks["production"])
+    if not has_own_server(objects):
+        pytest.skip("Postgres is a managed one")
+    assert word in "\n".join(GUARDS[guard]("production", plant(objects, thing, path, value)))
+
+
 def test_a_service_that_sets_a_setting_by_its_links_is_found(stacks: dict[str, list[Object]]) -> None:
     objects = plant(stacks["kind"], "Service weather-postgres", "spec/clusterIP", DROP)
     assert GUARDS["service links"]("kind", objects) == ["Service weather-postgres would set WEATHER_POSTGRES_PORT"]
@@ -575,11 +590,10 @@ def test_a_secret_that_nothing_makes_is_found(stacks: dict[str, list[Object]]) -
 def unused_secrets(objects: list[Object]) -> set[str]:
     """Secrets in the table that nobody reads."""
     # For tools outside of these stacks.
-    return (
-        declared_secrets().keys()
-        - {name for _, name, _, _ in secret_references(objects)}
-        - {"weather-warehouse-reader"}
-    )
+    elsewhere = {"weather-warehouse-reader"}
+    # A managed server's archive is its provider's.
+    elsewhere |= set() if any(thing["kind"] == "ObjectStore" for thing in objects) else {"weather-archive"}
+    return declared_secrets().keys() - {name for _, name, _, _ in secret_references(objects)} - elsewhere
 
 
 def test_the_table_names_no_secret_that_nobody_reads(stacks: dict[str, list[Object]]) -> None:
@@ -599,7 +613,9 @@ def documented_findings(page: str) -> Findings:
     """What the guards say of the objects that the page on deployment shows, beside those of production."""
     blocks = [textwrap.dedent(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     shown = [thing for block in blocks for thing in yaml.safe_load_all(block) if thing]
-    objects = [*stack("production"), *shown]
+    # Who has a managed Postgres has written its policy into production.
+    others = [thing for thing in stack("production") if name_of(thing) != "to-managed-postgres"]
+    objects = [*others, *shown]
     return [*kubernetes_findings(shown), *namespace_findings(objects), *network_findings(objects)]
 
 
