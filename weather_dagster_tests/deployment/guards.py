@@ -551,8 +551,8 @@ def service_findings(objects: list[Object], postgres_host: str) -> Findings:
 
 
 def certificate_findings(objects: list[Object]) -> Findings:
-    """Ways to CloudNativePG's primary or a managed server without a look at who answers, and containers without the file
-    to look with. Where readers have the file is theirs to say."""
+    """Ways to CloudNativePG's primary or a managed server without a look at who answers, and containers without the
+    file to look with. Of readers nothing is asked."""
     asked = re.findall(r'postgresql://(?!weather_reader:)[^@"]*@([\w.-]+):\d+/\w+\?([^"]*)', json.dumps(objects))
     for thing in objects:
         if thing["kind"] == "ConfigMap" and "dagster.yaml" in thing["data"]:

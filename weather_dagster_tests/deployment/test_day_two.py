@@ -48,10 +48,11 @@ case "$1 $2" in
   head -n 1 "$thing"
   if [ "$(wc -l < "$thing")" -gt 1 ]; then sed -i.bak 1d "$thing"; fi ;;
 "logs "*) echo "all that was said" ;;
-"wait cluster") ;;
+"wait cluster" | "wait pod") ;;
 "wait "*) grep -q -w Complete "${2#*/}" ;;
 "create "*) cat > created ;;
 "get hooks") echo "the installed hook" ;;
+"get cronjobs") printf 'cronjob.batch/%s\n' weather-backup weather-ingestor ;;
 esac
 """
 
@@ -133,6 +134,19 @@ def test_a_secret_that_the_vault_lacks_is_told_and_nothing_is_restarted(tmp_path
     assert "state of weather-provider" in done.stdout
     assert "restart" not in done.stdout
     assert "weather-oauth" not in (tmp_path / "said").read_text(encoding="utf-8")
+
+
+def test_during_a_restore_the_ingestor_waits_as_the_backup_does(tmp_path: Path) -> None:
+    for replicas, is_suspended in ((0, "true"), (1, "false")):
+        done = type_in(block("on_cluster() {") + block(f"scale deployment --all --replicas={replicas}"), tmp_path)
+        assert done.returncode == 0, done.stderr
+        said = (tmp_path / "said").read_text(encoding="utf-8")
+        patch = f'--patch {{"spec": {{"suspend": {is_suspended}}}}}'
+        assert re.findall(r"patch cronjob.batch/(\S+) (.*)", said) == [
+            ("weather-backup", patch),
+            ("weather-ingestor", patch),
+        ]
+        (tmp_path / "said").unlink()
 
 
 KEPT = {"helm.sh/resource-policy": "keep"}
@@ -228,10 +242,12 @@ def test_a_restore_in_production_leads_everything_to_the_second_server(values: P
     assert {key: after[key] for key in same} == {key: before[key] for key in same}
     # The Secrets are new before anything reads them, the schema before anything runs.
     steps = [
+        '{"suspend": true}',
         "terraform",
         "annotate externalsecret weather-warehouse ",
         "helm get hooks",
         "terraform",
+        '{"suspend": false}',
         "rollout",
     ]
     rest = iter(said[said.index("kubectl wait cluster weather-postgres-20261128 --for=condition=Ready --timeout=4h") :])

@@ -1,5 +1,6 @@
 """What the pages tell a person to type, typed: on a real Postgres and a real git, with a stand-in for the cluster."""
 
+import json
 import os
 import re
 import shutil
@@ -18,19 +19,24 @@ from weather_dagster_tests.conftest import BIN, Weather, without_settings
 from weather_dagster_tests.deployment.conftest import BINARIES, platform_postgres
 from weather_dagster_tests.deployment.guards import (
     PLACES_FOLDER,
+    certificate_findings,
     declared_secrets,
     kubernetes_findings,
     kustomization_findings,
     network_findings,
+    reader_findings,
+    service_findings,
 )
 from weather_dagster_tests.deployment.rendering import (
     PROJECT,
     VALUES,
     documents,
+    has_own_server,
     name_of,
     pods,
     stack,
 )
+from weather_dagster_tests.deployment.test_day_two import of_production
 from weather_dagster_tests.postgres import running_server
 
 pytestmark = [
@@ -134,29 +140,43 @@ def test_on_a_managed_postgres_an_administrator_who_is_no_superuser_makes_all_ro
             line = [BINARIES / "psql", "--command", statement, url(user, password, database)]
             told_back = subprocess.run(line, capture_output=True, text=True, check=False)
             assert (told_back.returncode == 0) == is_allowed, (user, statement, told_back.stderr)
+        administrator = url("administrator", "secret", "postgres")
+        rotation = re.sub(r"^export .*\n", "", block(OPERATIONS, "ALTER ROLE"))
+        for role in roles:
+            user, database = ("dagster", "dagster") if role == "dagster" else (f"weather_{role}", "weather")
+            done = type_in(rotation, tmp_path, ADMINISTRATOR_URL=administrator, ROLE=user, NEW_PASSWORD="it's new")
+            assert done.returncode == 0, done.stderr
+            for password, is_allowed in ((f"of-{role}", False), ("it%27s%20new", True)):
+                line = [BINARIES / "psql", "--command", "select 1", url(user, password, database)]
+                told_back = subprocess.run(line, capture_output=True, text=True, check=False)
+                assert (told_back.returncode == 0) == is_allowed, (user, told_back.stderr)
 
 
 def test_a_managed_postgres_takes_the_place_of_ours_in_the_files_of_production(tmp_path: Path) -> None:
-    shutil.copytree(VALUES, tmp_path / "helm-values")
-    told = block(DEPLOYMENT, "SERVER=").replace("git rm", "rm")
-    done = type_in(f"{told}\nrm helm-values/*.bak helm-values/manifests/production/*.bak", tmp_path)
+    if not has_own_server(stack("production")):
+        pytest.skip("Postgres is a managed one already")
+    values = shutil.copytree(VALUES, tmp_path / "helm-values")
+    told = block(DEPLOYMENT, "SERVER=").replace("git rm --ignore-unmatch", "rm -f")
+    # The provider's restore leads to a second server.
+    (server,) = re.findall(r" SERVER=(\S+)", told)
+    again = re.sub(" SERVER=.*", " SERVER=restored.example.com", re.sub("OLD=\\S+", f"OLD={server}", told))
+    done = type_in(f"{told}{again}rm helm-values/*.bak helm-values/manifests/production/*.bak", tmp_path)
     assert done.returncode == 0, done.stderr
     production = tmp_path / "helm-values" / "manifests" / "production"
     with (production / "network.yaml").open("a", encoding="utf-8") as network:
         network.write(block(DEPLOYMENT, "---", "yaml"))
     changed = [path for path in (tmp_path / "helm-values").rglob("*.yaml") if "kind" not in path.parts]
-    assert [path for path in changed if re.search("weather-postgres-r[wo]", path.read_text(encoding="utf-8"))] == []
+    assert [path for path in changed if re.search("weather-postgres.*-r[wo]", path.read_text(encoding="utf-8"))] == []
     assert kustomization_findings(production.parent) == []
-    ours = [thing for thing in stack("production") if thing["kind"] != "NetworkPolicy"]
-    policies = [
-        thing
-        for folder in ("base", "production")
-        for thing in documents(production.parent / folder / "network.yaml")
-        if thing["kind"] == "NetworkPolicy"
-    ]
-    assert kubernetes_findings(policies) == []
-    assert network_findings([*ours, *policies]) == []
-    (way,) = [thing["spec"] for thing in policies if name_of(thing) == "to-managed-postgres"]
+    ours, host = of_production(values)
+    assert host == "restored.example.com"
+    for guard in (kubernetes_findings, network_findings, certificate_findings, reader_findings):
+        assert guard(ours) == []
+    assert service_findings(ours, host) == []
+    assert service_findings(ours, "weather-postgres-rw") != []
+    unverified = json.loads(json.dumps(ours).replace("sslmode=verify-full", "sslmode=require"))
+    assert certificate_findings(unverified) != []
+    (way,) = [thing["spec"] for thing in ours if name_of(thing) == "to-managed-postgres"]
     selected = way["podSelector"]["matchLabels"].items()
     who = [pod for pod, template in pods(ours) if selected <= template["metadata"].get("labels", {}).items()]
     assert {"Deployment weather-dagster-daemon", "Deployment weather-dagster-webserver"} <= set(who)

@@ -49,6 +49,7 @@ from weather_dagster_tests.deployment.rendering import (
     name_of,
     own_values,
     stack,
+    undated,
     with_defaults,
 )
 
@@ -432,7 +433,6 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
         "tls.crt",
         "daemon: dagster: no /var/run/secrets/postgres/ca.crt",
     ),
-    ("quota", "ResourceQuota weather", "spec/hard/persistentvolumeclaims", "10", "persistentvolumeclaims: 12 needed"),
     ("quota", "ResourceQuota weather", "spec/hard/pods", "20", "pods: "),
     (
         "sign-in",
@@ -475,6 +475,7 @@ PRODUCTION_FAULTS: list[tuple[str, str, str, Any, str]] = [
 ]
 # Of CloudNativePG's server.
 SERVER_FAULTS: list[tuple[str, str, str, Any, str]] = [
+    ("quota", "ResourceQuota weather", "spec/hard/persistentvolumeclaims", "10", "persistentvolumeclaims: 12 needed"),
     ("quota", "Cluster weather-postgres", "spec/storage/size", "80Gi", "requests.storage: "),
     (
         "quota",
@@ -599,6 +600,19 @@ def unused_secrets(objects: list[Object]) -> set[str]:
 def test_the_table_names_no_secret_that_nobody_reads(stacks: dict[str, list[Object]]) -> None:
     assert unused_secrets([thing for objects in stacks.values() for thing in objects]) == set()
     assert "weather-oauth" in unused_secrets(stacks["kind"])
+
+
+def secrets_told_of(page: str) -> set[str]:
+    """Secrets of which the page on deployment says who reads them."""
+    (table,) = re.findall(r"^\| Secret \| read by \|\n((?:\|.*\n)+)", page, re.MULTILINE)
+    return {name for line in table.splitlines() for name in re.findall(r"`([\w-]+)`", line.split("|")[1])}
+
+
+def test_the_page_says_who_reads_each_secret() -> None:
+    page = (PROJECT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    wanted = set(map(undated, declared_secrets()))
+    assert secrets_told_of(page) == wanted
+    assert secrets_told_of(page.replace("| `weather-tls` |", "| a certificate |")) == wanted - {"weather-tls"}
 
 
 def test_every_file_is_applied_by_a_kustomization(tmp_path: Path) -> None:

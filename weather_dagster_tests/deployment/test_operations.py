@@ -253,7 +253,7 @@ def test_what_is_left_out_is_found(before: str, after: str, finding: str) -> Non
         ('`warehouse = "databricks"`', '`store = "databricks"`', "variable store"),
         ("'name = \"drill\"'", "'named = \"drill\"'", "variable named"),
         ("jobs/restore.yaml", "jobs/bring-back.yaml", "helm-values/manifests/jobs/bring-back.yaml"),
-        ("cronjob weather-backup", "cronjob backup", "cronjob/backup"),
+        ("cronjob/weather-backup", "cronjob/backup", "cronjob/backup"),
         ("component=dagster-daemon", "component=daemon", "label component=daemon"),
         ("user-deployments)", "code-server)", "label component=code-server"),
         (
