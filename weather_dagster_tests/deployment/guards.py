@@ -92,6 +92,7 @@ def typo_findings(values: Values) -> Findings:
 
 def repetition_findings(values: Values) -> Findings:
     """What dagster.yaml says though the chart's defaults say it; what a probe asks is one thing."""
+
     def repeated(ours: Values, theirs: Values, above: str) -> Iterator[str]:
         for key in ours.keys() & theirs.keys():
             if ours[key] == theirs[key]:
@@ -126,7 +127,9 @@ def danger_findings(values: Values) -> Findings:
         "maxResumeRunAttempts: code server and runs would need a token": merged["dagsterDaemon"]["runMonitoring"][
             "maxResumeRunAttempts"
         ],
-        "run retries are off": not all(merged["dagsterDaemon"]["runRetries"].get(key) for key in ("enabled", "maxRetries")),
+        "run retries are off": not all(
+            merged["dagsterDaemon"]["runRetries"].get(key) for key in ("enabled", "maxRetries")
+        ),
         "retention is off": not merged["retention"]["enabled"],
         "no pools": not (merged["concurrency"]["enabled"] and merged["concurrency"]["pools"]["defaultLimit"]),
         "Jobs of runs stay for ever": not launcher["runK8sConfig"]

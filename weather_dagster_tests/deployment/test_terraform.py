@@ -825,7 +825,8 @@ def test_another_choice_begins_a_new_code_server_and_nothing_else_does(
             "dagster-user-deployments = { others",
             {"code", "run"},
         ),
-        ("platform/main.tf", "${local.pull_secret}$${1}", "$${1}", {"ours"}),
+        ("platform/main.tf", "    name = var.image_pull_secret", '    name = "other"', {"ours"}),
+        ("platform/main.tf", ", kubernetes_default_service_account_v1.weather]", "]", {"ours"}),
     ],
 )
 def test_every_pod_pulls_with_the_secret(
@@ -845,10 +846,11 @@ def test_every_pod_pulls_with_the_secret(
     assert guards.kubernetes_findings(objects) == []
     found = {pod_kind(pod, template) for pod, template in pods(objects)}
     assert found == {"chart", "code", "ours"}
+    of_account = pull_secrets_of_account(plan)
     lacking = {
         pod_kind(pod, template)
         for pod, template in pods(objects)
-        if template["spec"].get("imagePullSecrets") != [{"name": "ghcr"}]
+        if pull_secrets(template, of_account) != [{"name": "ghcr"}]
     }
     for pod, template in pods(objects):
         if pod == CODE_SERVER:
@@ -859,6 +861,24 @@ def test_every_pod_pulls_with_the_secret(
             )
             lacking |= set() if context["k8s"].get("image_pull_secrets") == [{"name": "ghcr"}] else {"run"}
     assert lacking == without
+
+
+def pull_secrets(template: Object, of_account: list[Object]) -> list[Object]:
+    """What the pods of a template pull with; those of the default account and with nothing of their own have its."""
+    spec = template["spec"]
+    return list(spec.get("imagePullSecrets") or ([] if "serviceAccountName" in spec else of_account))
+
+
+def pull_secrets_of_account(plan: dict[str, Any]) -> list[Object]:
+    """What the default account has, if it has it before the pods of the manifests are made."""
+    account = "kubernetes_default_service_account_v1.weather"
+    (release,) = (
+        each for each in plan["configuration"]["root_module"]["resources"] if each["address"] == "helm_release.objects"
+    )
+    if account not in release["depends_on"]:
+        return []
+    (after,) = (e["change"]["after"] for e in plan["resource_changes"] if e["address"] == f"{account}[0]")
+    return list(after["image_pull_secret"])
 
 
 def pod_kind(pod: str, template: Object) -> str:
