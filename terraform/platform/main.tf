@@ -103,7 +103,7 @@ resource "terraform_data" "installation" {
 
     postcondition {
       condition     = self.output == local.installation
-      error_message = "The state of terraform/platform is of ${self.output}, the settings name ${local.installation}. Name the former again in terraform/platform/settings.auto.tfvars; for another installation take another clone, which has a state of its own. How to give this one up: terraform/README.md, Take it away."
+      error_message = "The state of terraform/platform is of ${self.output}, the settings name ${local.installation}. Name the former again in terraform/platform/settings.auto.tfvars. If only the context of the same cluster has another name here, give it the former: `kubectl config rename-context`. For another installation take another clone, which has a state of its own. How to give this one up: terraform/README.md, Take it away."
     }
   }
 }

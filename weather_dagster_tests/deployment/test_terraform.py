@@ -524,38 +524,6 @@ def test_a_secret_in_the_state_is_found(terraform: Terraform, applied: dict[str,
     assert secrets_in(state.read_text(encoding="utf-8")) == [KEY]
 
 
-@pytest.mark.integration
-@needs_terraform
-def test_in_production_what_the_readme_lets_one_say_once_is_all_that_is_said(
-    terraform: Terraform, tmp_path: Path
-) -> None:
-    root = planted(tmp_path, "platform/main.tf", "", "")
-    told = (TERRAFORM / "README.md").read_text(encoding="utf-8")
-    (context,) = re.findall(r"echo '(.*)' > terraform/cluster/settings.auto.tfvars", told)
-    said = re.findall(
-        r"^( *)cat >>? terraform/platform/settings.auto.tfvars <<'VARS'\n(.*?)^\1VARS\n", told, re.DOTALL | re.MULTILINE
-    )
-    assert len(said) == 2
-    (source, target) = re.findall(r"^cp (\S+) terraform/(\S+) ", told, re.MULTILINE)[0]
-    (root / "cluster" / "settings.auto.tfvars").write_text(context, encoding="utf-8")
-    (root / "platform" / "settings.auto.tfvars").write_text("".join(lines for _, lines in said), encoding="utf-8")
-    shutil.copy(PROJECT / source, root / target)
-    for module in MODULES:
-        done = terraform(module, "apply", "-auto-approve", root=root)
-        assert done.returncode == 0, done.stderr
-    shown = json.loads(terraform("platform", "show", "-json", root=root).stdout)
-    assert shown["values"]["outputs"]["open"]["value"]["open"][0].startswith("https://")
-    resources = {each["address"]: each["values"] for each in shown["values"]["root_module"]["resources"]}
-    assert "repository: ghcr.io/acme/weather-code-location" in resources["helm_release.dagster"]["values"][0]
-    maps = {
-        name_of(each): each["data"]
-        for each in rendered_objects(resources["helm_release.objects"]["values"])
-        if "data" in each
-    }
-    assert maps["weather-settings"]["WEATHER_PROVIDER"] == "open_meteo"
-    assert maps["weather-places"]["places.yaml"] == (PROJECT / source).read_text(encoding="utf-8")
-
-
 DATABASE_SECRETS = {
     "dagster-postgresql",
     "weather-postgres",
