@@ -224,11 +224,9 @@ def fill(home: Home) -> int:
     return old
 
 
-def shown(home: Home) -> dict[str, Any]:
-    """What the real webserver tells the UI of every asset, partition and check."""
-    for key in (PROPER, whole.key):
-        # Else Dagster would tell what it had worked out before.
-        home.instance.event_log_storage.wipe_asset_cached_status(key)
+@contextmanager
+def webserver(home: Home) -> Iterator[Callable[[], dict[str, Any]]]:
+    """The real webserver; ask it what it tells the UI of every asset, partition and check."""
     port = free_port()
     command = [BIN / "dagster-webserver", "-m", __name__, "-p", str(port)]
     with (home.folder / "webserver.log").open("wb") as output:
@@ -247,13 +245,19 @@ def shown(home: Home) -> dict[str, Any]:
             return None
         return answer.json()
 
-    try:
+    def shown() -> dict[str, Any]:
+        for key in (PROPER, whole.key):
+            # Else Dagster would tell what it had worked out before.
+            home.instance.event_log_storage.wipe_asset_cached_status(key)
         answer = wait_for(ask, bool, timeout=60)
+        assert "errors" not in answer, answer
+        return {"/".join(node["assetKey"]["path"]): node for node in answer["data"]["assetNodes"]}
+
+    try:
+        yield shown
     finally:
         server.terminate()
         server.wait(30)
-    assert "errors" not in answer, answer
-    return {"/".join(node["assetKey"]["path"]): node for node in answer["data"]["assetNodes"]}
 
 
 def completed(home: Home) -> dict[str, Any]:
@@ -269,25 +273,30 @@ def completed(home: Home) -> dict[str, Any]:
 def test_a_home_of_two_thousand_runs_shrinks_and_the_ui_shows_what_it_showed(home: Home) -> None:
     old = fill(home)
     assert len(home.instance.get_runs()) == RUNS
-    before, completed_before = shown(home), completed(home)
-    stats = before["bronze/thing"]["partitionStats"]
-    assert stats["numMaterialized"] > 1000
-    assert stats["numFailed"] > 10
-    size = home.bytes()
+    with webserver(home) as shown:
+        before, completed_before = shown(), completed(home)
+        stats = before["bronze/thing"]["partitionStats"]
+        assert stats["numMaterialized"] > 1000
+        assert stats["numFailed"] > 10
+        size = home.bytes()
 
-    told = prune_runs(home.instance, CUTOFF, dry_run=True)
-    assert home.bytes() == size
-    assert prune_runs(home.instance, CUTOFF, dry_run=False) == told
-    smaller = home.bytes()
+        told = prune_runs(home.instance, CUTOFF, dry_run=True)
+        assert home.bytes() == size
+        assert prune_runs(home.instance, CUTOFF, dry_run=False) == told
+        smaller = home.bytes()
 
-    assert told.runs + told.runs_without_events == old
-    assert told.runs > RUNS / 3
-    assert smaller < size / 2
-    assert shown(home) == before
-    assert completed(home) == completed_before
-    kept = {run.run_id for run in home.instance.get_runs()}
-    assert len(kept) == RUNS - told.runs
-    with home.instance.run_storage.connect() as connection:
-        assert set(connection.execute(sa.select(RunTagsTable.c.run_id)).scalars()) == kept
-    assert {path.name for path in (home.folder / "storage").iterdir() if any(path.iterdir())} <= kept
-    assert prune_runs(home.instance, CUTOFF, dry_run=True).runs == 0
+        assert told.runs + told.runs_without_events == old
+        assert told.runs > RUNS / 3
+        assert smaller < size / 2
+        assert shown() == before
+        assert completed(home) == completed_before
+        kept = {run.run_id for run in home.instance.get_runs()}
+        assert len(kept) == RUNS - told.runs
+        with home.instance.run_storage.connect() as connection:
+            assert set(connection.execute(sa.select(RunTagsTable.c.run_id)).scalars()) == kept
+        assert {path.name for path in (home.folder / "storage").iterdir() if any(path.iterdir())} <= kept
+        assert prune_runs(home.instance, CUTOFF, dry_run=True).runs == 0
+
+        newest = execute(home.instance, HourRange(START, START), LATER)
+        (materialization,) = shown()["bronze/thing"]["assetMaterializations"]
+        assert materialization["runId"] == newest.run_id, "the server shows what it read before"

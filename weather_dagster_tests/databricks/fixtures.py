@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from pydantic import SecretStr
@@ -18,16 +19,30 @@ def databricks_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stan
         yield server
 
 
+@contextmanager
+def emptied(server: StandIn) -> Iterator[StandIn]:
+    """The stand-in without tables and faults. A test that fails shows what was run."""
+    server.reset()
+    try:
+        yield server
+    finally:
+        for statement in server.statements()[-40:]:
+            print(json.dumps(statement)[:2000])  # noqa: T201 - pytest keeps it for a test that fails
+
+
+def store_at(server: StandIn) -> DatabricksStore:
+    """Its catalog."""
+    return DatabricksStore(Account(server.url, HTTP_PATH, "weather", SecretStr(TOKEN)))
+
+
 @pytest.fixture
 def databricks(databricks_server: StandIn) -> Iterator[StandIn]:
-    """The same without tables and faults. A test that fails shows what was run."""
-    databricks_server.reset()
-    yield databricks_server
-    for statement in databricks_server.statements()[-40:]:
-        print(json.dumps(statement)[:2000])  # noqa: T201 - pytest keeps it for a test that fails
+    """The same, emptied for each test."""
+    with emptied(databricks_server) as server:
+        yield server
 
 
 @pytest.fixture
 def databricks_store(databricks: StandIn) -> DatabricksStore:
     """Its catalog."""
-    return DatabricksStore(Account(databricks.url, HTTP_PATH, "weather", SecretStr(TOKEN)))
+    return store_at(databricks)

@@ -4,9 +4,11 @@ Floats may differ by 1e-9: sines, logarithms and powers are those of another lib
 """
 
 import math
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +24,21 @@ from weather_dagster.report.data import read_report_data
 from weather_dagster.status import place_statuses
 from weather_dagster.warehouse.base import Store, Warehouse
 from weather_dagster.warehouse.databricks import DatabricksStore
+from weather_dagster.warehouse.duckdb import DuckDBStore
+from weather_dagster_tests.databricks.fixtures import emptied, store_at
+from weather_dagster_tests.databricks.stand_in import StandIn
 from weather_dagster_tests.weather_dbt.bronze import NOW
 from weather_dagster_tests.weather_dbt.conftest import Dbt
 from weather_dagster_tests.weather_dbt.test_increments import KEYS
-from weather_dagster_tests.weather_dbt.test_two_engines import BRONZE, HISTORIES, PLACES, START, land_all, landing
+from weather_dagster_tests.weather_dbt.test_two_engines import (
+    BRONZE,
+    HISTORIES,
+    HOURS,
+    PLACES,
+    START,
+    land_all,
+    landing,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -79,23 +92,69 @@ def _is_same(value: object, other: object) -> bool:
     return type(value) is type(other) and _plain(value) == _plain(other)
 
 
-@pytest.mark.parametrize("history", HISTORIES)
-def test_the_same_bronze_gives_the_same_silver_and_gold(
-    dbt: Dbt, stores: Callable[[str], Store], databricks_store: DatabricksStore, history: str
-) -> None:
-    both = [stores("duckdb"), databricks_store]
-    steps = HISTORIES[history]()
-    for count in STEPS[history]:
-        landings = [one for step in islice(steps, count) for one in step[:: EVERY[history]]]
-        for store in both:
-            land_all(store, landings)
-            dbt(store, "run")
-    assert not list(steps)
+@pytest.fixture(scope="module", params=HISTORIES)
+def both(
+    request: pytest.FixtureRequest, dbt: Dbt, databricks_server: StandIn, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[DuckDBStore, DatabricksStore]]:
+    """A store of each after the same history, only to be read: the stand-in takes a minute for it.
+
+    What empties the stand-in comes after all tests of it.
+    """
+    with emptied(databricks_server):
+        both = DuckDBStore(tmp_path_factory.mktemp("store") / "warehouse.duckdb"), store_at(databricks_server)
+        steps = HISTORIES[request.param]()
+        for count in STEPS[request.param]:
+            landings = [one for step in islice(steps, count) for one in step[:: EVERY[request.param]]]
+            for store in both:
+                land_all(store, landings)
+                dbt(store, "run")
+        assert not list(steps)
+        yield both
+
+
+def test_the_same_bronze_gives_the_same_silver_and_gold(both: tuple[DuckDBStore, DatabricksStore]) -> None:
     assert difference(*both, BRONZE) is None, "it is not the same bronze"
     assert difference(*both, list(KEYS)) is None
-    zones = {row["time_zone"] for row in rows_of(databricks_store, ["gold.daily_weather"])["gold.daily_weather"]}
+    zones = {row["time_zone"] for row in rows_of(both[1], ["gold.daily_weather"])["gold.daily_weather"]}
     assert len(zones) > len(PLACES) - 2
     assert "Pacific/Pago_Pago" in zones
+
+
+def test_the_comparison_sees_what_is_more_than_the_last_digits(
+    both: tuple[DuckDBStore, DatabricksStore], tmp_path: Path
+) -> None:
+    table = ["gold.daily_weather"]
+    other = DuckDBStore(tmp_path / "warehouse.duckdb")
+    shutil.copy(both[0].path, other.path)
+    assert difference(other, both[1], table) is None
+    with other.open() as warehouse:
+        warehouse.execute("update gold.daily_weather set pressure_mean_hpa = pressure_mean_hpa + 1e-5")
+    assert "pressure_mean_hpa" in str(difference(other, both[1], table))
+
+
+PLACE = next(iter(PLACES))
+EVERYWHERE = list(PLACES.values())
+SPAN = HourRange(START, START + (HOURS + 10) * HOUR)
+READERS: dict[str, Callable[[Warehouse], object]] = {
+    "status": lambda store: place_statuses(store, EVERYWHERE, SPAN.last),
+    "completeness": lambda store: completeness(store, OBSERVATIONS, EVERYWHERE, SPAN).description,
+    "providers": lambda store: providers_agree(store, OBSERVATIONS, EVERYWHERE, SPAN).description,
+    "counts": lambda store: usual_row_counts(store, OBSERVATIONS, EVERYWHERE, SPAN).description,
+    "jumps": lambda store: changes_are_gradual(store, SPAN).description,
+    "standstill": lambda store: values_move(store, SPAN).description,
+    "quarantine": lambda store: entries(store, limit=5),
+    "waiting": waiting_load,
+    "report": lambda store: read_report_data(store, {PLACE}).hourly[PLACE]["time"],
+    "versions": lambda store: prune_versions(store, NOW, dry_run=True),
+}
+
+
+def test_what_reads_a_store_reads_the_same(both: tuple[DuckDBStore, DatabricksStore]) -> None:
+    told = []
+    for store in both:
+        with store.open(read_only=True) as warehouse:
+            told.append({name: read(warehouse) for name, read in READERS.items()})
+    assert told[0] == told[1]
 
 
 def test_a_build_from_nothing_passes_its_tests_and_equals_the_increments(
@@ -109,45 +168,3 @@ def test_a_build_from_nothing_passes_its_tests_and_equals_the_increments(
     dbt(databricks_store, "run", "--full-refresh")
     assert first_difference(increments, rows_of(databricks_store, list(KEYS))) is None
     assert all(increments.values())
-
-
-def test_the_comparison_sees_what_is_more_than_the_last_digits(
-    dbt: Dbt, stores: Callable[[str], Store], databricks_store: DatabricksStore
-) -> None:
-    both = [stores("duckdb"), databricks_store]
-    for store in both:
-        land_all(store, [landing(OBSERVATIONS, range(30), "simulator", list(PLACES.values())[:2])])
-        dbt(store, "run", "--select", "+daily_weather")
-    table = ["gold.daily_weather"]
-    assert difference(*both, table) is None
-    with databricks_store.open() as warehouse:
-        warehouse.execute("update gold.daily_weather set pressure_mean_hpa = pressure_mean_hpa + 1e-5")
-    assert "pressure_mean_hpa" in str(difference(*both, table))
-
-
-PLACE = next(iter(PLACES.values()))
-SPAN = HourRange(START, START + 40 * HOUR)
-READERS: dict[str, Callable[[Warehouse], object]] = {
-    "status": lambda store: place_statuses(store, [PLACE], SPAN.last),
-    "completeness": lambda store: completeness(store, OBSERVATIONS, [PLACE], SPAN).description,
-    "providers": lambda store: providers_agree(store, OBSERVATIONS, [PLACE], SPAN).description,
-    "counts": lambda store: usual_row_counts(store, OBSERVATIONS, [PLACE], SPAN).description,
-    "jumps": lambda store: changes_are_gradual(store, SPAN).description,
-    "standstill": lambda store: values_move(store, SPAN).description,
-    "quarantine": lambda store: entries(store, limit=5),
-    "waiting": waiting_load,
-    "report": lambda store: read_report_data(store, {PLACE.id}).hourly[PLACE.id]["time"],
-    "versions": lambda store: prune_versions(store, NOW, dry_run=True),
-}
-
-
-def test_what_reads_a_store_reads_the_same(
-    dbt: Dbt, stores: Callable[[str], Store], databricks_store: DatabricksStore
-) -> None:
-    told = []
-    for store in (stores("duckdb"), databricks_store):
-        land_all(store, [landing(OBSERVATIONS, range(30), name, [PLACE]) for name in ("simulator", "openweather")])
-        dbt(store, "run")
-        with store.open(read_only=True) as warehouse:
-            told.append({name: read(warehouse) for name, read in READERS.items()})
-    assert told[0] == told[1]

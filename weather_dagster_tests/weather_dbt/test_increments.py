@@ -26,6 +26,8 @@ pytestmark = pytest.mark.integration
 
 START = datetime(2026, 3, 18, tzinfo=UTC)
 GRID_HOURS = 21 * 24  # three weeks that hold clock changes of Europe and Lord Howe Island
+SEEDS = range(4)
+ROUNDS = 7
 KEYS = {
     "silver.observations": ("location_id", "valid_hour_utc"),
     "silver.forecasts": ("location_id", "issued_hour_utc", "valid_hour_utc"),
@@ -128,41 +130,62 @@ def difference(left: Path, right: Path) -> str | None:
     return None
 
 
-def refreshed(dbt: Dbt, warehouse: Path) -> Path:
-    """A copy of the warehouse in which silver and gold are built anew."""
-    copy = warehouse.parent / "refreshed" / warehouse.name
-    copy.parent.mkdir(exist_ok=True)
-    shutil.copy(warehouse, copy)
-    dbt(copy, "run", "--full-refresh")
-    return copy
+class Refreshed:
+    """Copies of warehouses in which silver and gold are built anew: one for each bronze, whoever compares with it."""
+
+    def __init__(self, dbt: Dbt, folder: Path) -> None:
+        self._dbt = dbt
+        self._folder = folder
+        self._copies: dict[tuple[object, ...], Path] = {}
+
+    def __call__(self, warehouse: Path, *bronze: object) -> Path:
+        """The copy of this warehouse; ``bronze`` tells its bronze from that of others."""
+        if bronze not in self._copies:
+            copy = self._folder / "-".join(map(str, bronze)) / "warehouse.duckdb"
+            copy.parent.mkdir()
+            shutil.copy(warehouse, copy)
+            self._dbt(copy, "run", "--full-refresh")
+            self._copies[bronze] = copy
+        return self._copies[bronze]
 
 
-def first_difference(dbt: Dbt, full: Dbt, warehouse: Path, seed: int, rounds: int) -> str | None:
-    """Land and run dbt in rounds; the first difference between the increments and a refresh by ``full``."""
+@pytest.fixture(scope="module")
+def refreshed(dbt: Dbt, tmp_path_factory: pytest.TempPathFactory) -> Refreshed:
+    """By the project as it is."""
+    return Refreshed(dbt, tmp_path_factory.mktemp("refreshed"))
+
+
+def first_difference(dbt: Dbt, refreshed: Refreshed, warehouse: Path, seed: int) -> str | None:
+    """Land and run dbt in rounds; the first difference between the increments and a refresh."""
     landings = Landings(seed)
-    for _ in range(rounds):
+    for count in range(ROUNDS):
         with open_warehouse(warehouse) as bronze:
             landings.land_some(bronze)
         dbt(warehouse, "run")
-        found = difference(warehouse, refreshed(full, warehouse))
+        found = difference(warehouse, refreshed(warehouse, "seed", seed, count))
         if found:
             return found
     return None
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_increments_equal_a_full_refresh_after_any_sequence_of_loads(dbt: Dbt, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("seed", SEEDS)
+def test_increments_equal_a_full_refresh_after_any_sequence_of_loads(
+    dbt: Dbt, refreshed: Refreshed, tmp_path: Path, seed: int
+) -> None:
     warehouse = tmp_path / "warehouse.duckdb"
-    assert first_difference(dbt, dbt, warehouse, seed, rounds=7) is None
+    assert first_difference(dbt, refreshed, warehouse, seed) is None
     dbt(warehouse, "run")
-    assert difference(warehouse, refreshed(dbt, warehouse)) is None, "a run without a new load changes nothing"
+    last = refreshed(warehouse, "seed", seed, ROUNDS - 1)
+    assert difference(warehouse, last) is None, "a run without a new load changes nothing"
     with open_warehouse(warehouse, read_only=True) as store:
         rows = store.query("select count(*), max(hours_present_7d) from gold.temperature_moving_averages")
     assert rows[0][0] > 400
     assert rows[0][1] > 140, "the history is too thin to show a frame that is cut short"
 
 
-def test_air_quality_of_an_evening_that_comes_late_reaches_the_day_after(dbt: Dbt, tmp_path: Path) -> None:
+def test_air_quality_of_an_evening_that_comes_late_reaches_the_day_after(
+    dbt: Dbt, refreshed: Refreshed, tmp_path: Path
+) -> None:
     warehouse = tmp_path / "warehouse.duckdb"
     paris = place("paris", "Europe/Paris")
     midnight = START + 23 * HOUR
@@ -173,7 +196,7 @@ def test_air_quality_of_an_evening_that_comes_late_reaches_the_day_after(dbt: Db
         with open_warehouse(warehouse) as bronze:
             land(bronze, AIR_QUALITY, rows, [paris])
         dbt(warehouse, "run")
-        assert difference(warehouse, refreshed(dbt, warehouse)) is None
+        assert difference(warehouse, refreshed(warehouse, "evening", ozone)) is None
     with open_warehouse(warehouse, read_only=True) as store:
         newest = store.query("select ozone_8h_max_ug_m3, load_id from gold.daily_air_quality order by local_date desc")
     assert newest[0][0] > 80
@@ -182,55 +205,62 @@ def test_air_quality_of_an_evening_that_comes_late_reaches_the_day_after(dbt: Db
 
 FAULTS = {
     "the week reaches six days": (
+        1,
         "models/gold/temperature_moving_averages.sql",
         "set reach_days = 7",
         "set reach_days = 6",
     ),
     "load_id is the winner's": (
+        0,
         "macros/increments.sql",
         "max(versions.load_id) over (partition by {{ prefixed('versions', key) }})",
         "versions.load_id",
     ),
     "a changed place touches nothing": (
+        0,
         "macros/increments.sql",
         "{%- if locations %}",
         "{%- if false %}",
     ),
     "days of a former zone stay": (
+        0,
         "macros/increments.sql",
         "present.time_zone <> days.time_zone",
         "present.time_zone <> present.time_zone",
     ),
     "a day is made of its fresh hours": (
+        0,
         "models/gold/daily_weather.sql",
         "from {{ ref('hourly_weather') }} as hourly",
         "from (select * from {{ ref('hourly_weather') }} where {{ is_fresh() }}) as hourly",
     ),
     "a mean of eight hours begins with the day": (
+        0,
         "models/gold/daily_air_quality.sql",
         "first=-1, last=1",
         "first=0, last=1",
     ),
     "doubles are added as they come": (
+        0,
         "macros/engines.sql",
         "cast(({{ value }}) * 1e{{ decimals }} as bigint)",
         "({{ value }}) * 1e{{ decimals }}",
     ),
 }
+"""By what is wrong: a seed that shows it, the file, what is right in it and what is wrong."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_comparison_sees_a_planted_fault(
-    make_dbt: Callable[[Path], Dbt], dbt: Dbt, tmp_path: Path, fault: str
+    make_dbt: Callable[[Path], Dbt], refreshed: Refreshed, tmp_path: Path, fault: str
 ) -> None:
-    file, right, wrong = FAULTS[fault]
+    seed, file, right, wrong = FAULTS[fault]
     project = tmp_path / "project"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     text = (project / file).read_text(encoding="utf-8")
     assert text.count(right) == 1
     (project / file).write_text(text.replace(right, wrong), encoding="utf-8")
     faulty = make_dbt(project)
-    found = (
-        first_difference(faulty, dbt, tmp_path / f"{seed}" / "warehouse.duckdb", seed, rounds=7) for seed in range(4)
-    )
-    assert any(found)
+    # The noted seed first; should it no longer show the fault, another may.
+    seeds = sorted(SEEDS, key=lambda other: other != seed)
+    assert any(first_difference(faulty, refreshed, tmp_path / f"{n}" / "warehouse.duckdb", n) for n in seeds)
