@@ -32,7 +32,7 @@ resource "terraform_data" "cluster" {
 
     postcondition {
       condition     = self.output == local.cluster
-      error_message = "The state of terraform/cluster is of ${self.output}, the settings name ${local.cluster}. Name the former again in terraform/cluster/settings.auto.tfvars; for another cluster take another clone, which has a state of its own. To give ${self.output} up: `terraform -chdir=terraform/cluster destroy`."
+      error_message = "The state of terraform/cluster is of ${self.output}, the settings name ${local.cluster}. Name the former again in terraform/cluster/settings.auto.tfvars. If only the context of the same cluster has another name here, give it the former: `kubectl config rename-context`. For another cluster take another clone, which has a state of its own. To give ${self.output} up: `terraform -chdir=terraform/cluster destroy`."
     }
   }
 }

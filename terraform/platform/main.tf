@@ -54,18 +54,9 @@ locals {
       "${folder}/${name}" if name != "kustomization.yaml"
     ]
   ])
-  # Before a line that every pod has.
-  pull_secret = var.image_pull_secret == null ? "" : "$${1}imagePullSecrets: [{name: ${var.image_pull_secret}}]\n"
-  texts = {
-    for name in concat(local.manifest_files, ["jobs/migrate.yaml"]) :
-    name => replace(
-      replace(file("${local.helm_values}/manifests/${name}"), "\r\n", "\n"),
-      "/(?m)^( +)automountServiceAccountToken: /", "${local.pull_secret}$${1}automountServiceAccountToken: "
-    )
-  }
   documents = flatten([
     for name in concat(local.manifest_files, ["jobs/migrate.yaml"]) : [
-      for text in split("\n---\n", local.texts[name]) :
+      for text in split("\n---\n", replace(file("${local.helm_values}/manifests/${name}"), "\r\n", "\n")) :
       # With the line's end that the split took: a script in it would lose its own.
       yamldecode(replace("${text}\n", "image: weather-", "image: ${local.registry}weather-"))
     ]
@@ -112,7 +103,7 @@ resource "terraform_data" "installation" {
 
     postcondition {
       condition     = self.output == local.installation
-      error_message = "The state of terraform/platform is of ${self.output}, the settings name ${local.installation}. Name the former again in terraform/platform/settings.auto.tfvars; for another installation take another clone, which has a state of its own. How to give this one up: terraform/README.md, Take it away."
+      error_message = "The state of terraform/platform is of ${self.output}, the settings name ${local.installation}. Name the former again in terraform/platform/settings.auto.tfvars. If only the context of the same cluster has another name here, give it the former: `kubectl config rename-context`. For another installation take another clone, which has a state of its own. How to give this one up: terraform/README.md, Take it away."
     }
   }
 }
@@ -129,6 +120,19 @@ resource "kubernetes_namespace_v1" "weather" {
   }
 }
 
+# Of the pods of the manifests. Those of the chart have accounts of their own.
+resource "kubernetes_default_service_account_v1" "weather" {
+  count = var.image_pull_secret == null ? 0 : 1
+
+  metadata {
+    namespace = kubernetes_namespace_v1.weather.metadata[0].name
+  }
+
+  image_pull_secret {
+    name = var.image_pull_secret
+  }
+}
+
 # As one release: Helm upgrades it, takes away what is no longer there, and rolls it back.
 resource "helm_release" "objects" {
   name        = "weather-objects"
@@ -141,7 +145,8 @@ resource "helm_release" "objects" {
   wait    = false
   timeout = 1800
 
-  depends_on = [kubernetes_secret_v1.weather]
+  # A pod takes over what its account has when it is made.
+  depends_on = [kubernetes_secret_v1.weather, kubernetes_default_service_account_v1.weather]
 }
 
 resource "helm_release" "dagster" {

@@ -129,13 +129,13 @@ variable "databricks" {
 
   validation {
     condition     = var.databricks != null || var.warehouse != "databricks" || var.environment == "production"
-    error_message = "databricks is missing: warehouse = databricks needs host, http_path and a token; give them as TF_VAR_databricks."
+    error_message = "databricks is missing: warehouse = databricks needs host, http_path and a token, or client_id and client_secret; give them as TF_VAR_databricks."
   }
 }
 
 variable "values_files" {
   type        = list(string)
-  description = "Your own values of the Dagster chart, applied last: hosts, sizes, node selectors."
+  description = "Your own values of the Dagster chart, applied last: sizes, replicas, node selectors."
   default     = []
   nullable    = false
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+from dbt.artifacts.schemas.results import NodeStatus
 
 from weather_dagster.assets.bronze import OWNERS
 from weather_dagster.errors import ConfigurationError
@@ -21,8 +22,11 @@ from weather_dagster.resources import WarehouseResource
 from weather_dagster.settings import Settings
 
 DBT_ARGUMENTS = ["build", "--exclude-resource-type", "unit_test"]
-EVENT_FIELDS = ("data", "info", "name", "node_info", "node_status", "resource_type", "status", "unique_id")
-"""What Dagster reads of dbt's events."""
+EVENT_WORDS = (
+    *("data", "info", "name", "node_info", "node_status", "resource_type", "status", "unique_id"),
+    *("LogModelResult", "LogTestResult", "NodeFinished", *NodeStatus),
+)
+"""What Dagster reads of dbt's events: fields, kinds, states."""
 
 TEST_DESCRIPTIONS = {
     "unique_combination": "One row for each {columns}.",
@@ -67,12 +71,12 @@ def require_readable_events(environment: Mapping[str, str], manifest: Path) -> N
     Raises:
         ConfigurationError: naming the variable.
     """
-    words = (*EVENT_FIELDS, *json.loads(manifest.read_text(encoding="utf-8"))["nodes"])
+    words = (*EVENT_WORDS, *json.loads(manifest.read_text(encoding="utf-8"))["nodes"])
     for variable, secret in environment.items():
         if variable.startswith("DBT_ENV_SECRET_") and secret and any(secret in word for word in words):
             raise ConfigurationError(
-                f"the password that dbt gets as {variable} is a part of the names in its events, such as a model's; "
-                "dbt hides it there, so that Dagster could not read them: take a longer password"
+                f"the password that dbt gets as {variable} is a part of the words in its events, such as a model's "
+                "name; dbt hides it there, so that Dagster could not read them: take a longer password"
             )
 
 

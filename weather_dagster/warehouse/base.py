@@ -95,6 +95,10 @@ class Load:
     resolved: Sequence[QuarantineKey] = ()
     """Entries of the quarantine that it settles."""
 
+    def origin(self, load_id: int) -> dict[str, Any]:
+        """Parameters that tell of each of its rows when, by whom and in which landing it came."""
+        return {"now": self.now, "run_id": self.run_id, "load_id": load_id}
+
     def row(self, rows_added: int, quarantined: int) -> dict[str, Any]:
         """Its columns of ``bronze.loads``, but for ``load_id``."""
         return {
@@ -138,7 +142,7 @@ class Warehouse(ABC):
 
     @abstractmethod
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> int:
-        """Run one INSERT, UPDATE or DELETE in a transaction of its own; how many rows it changed."""
+        """Run one INSERT, UPDATE or DELETE, by itself a transaction; how many rows it changed."""
 
     @abstractmethod
     def land(self, load: Load) -> Landed:

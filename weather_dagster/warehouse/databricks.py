@@ -242,7 +242,7 @@ class DatabricksWarehouse(Warehouse):
             left join newest on {_same("newest", "record", dataset.version_key)}
             where record.repetition = 1 and not (newest.payload_hash <=> record.payload_hash)
             """,
-            {"first": hours.first, "end": hours.end, "now": load.now, "run_id": load.run_id, "load_id": load_id},
+            {"first": hours.first, "end": hours.end, **load.origin(load_id)},
         )
 
     def _insert_rejections(self, file: str, load: Load, load_id: int) -> int:
@@ -255,7 +255,7 @@ class DatabricksWarehouse(Warehouse):
             from {file} as told
             left anti join bronze.quarantine as kept on {_same("kept", "told", _QUARANTINE_KEY)}
             """,
-            {"contract_version": CONTRACT_VERSION, "now": load.now, "run_id": load.run_id, "load_id": load_id},
+            {"contract_version": CONTRACT_VERSION, **load.origin(load_id)},
         )
 
     def _resolve(self, file: str, load_id: int) -> int:

@@ -186,7 +186,7 @@ class DuckDBWarehouse(Warehouse):
         with self.registered("records", indexed):
             ((rows,),) = self.query(
                 sql,
-                {"first": hours.first, "end": hours.end, "now": load.now, "run_id": load.run_id, "load_id": load_id},
+                {"first": hours.first, "end": hours.end, **load.origin(load_id)},
             )
         return int(rows)
 
@@ -208,9 +208,7 @@ class DuckDBWarehouse(Warehouse):
                 and kept.payload_hash = rejections.payload_hash
         """
         with self.registered("rejections", rejection_table(load.rejections)):
-            ((rows,),) = self.query(
-                sql, {"contract_version": CONTRACT_VERSION, "now": load.now, "run_id": load.run_id, "load_id": load_id}
-            )
+            ((rows,),) = self.query(sql, {"contract_version": CONTRACT_VERSION, **load.origin(load_id)})
         return int(rows)
 
     def _resolve(self, entries: Sequence[QuarantineKey], load_id: int) -> int:

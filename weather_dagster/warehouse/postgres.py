@@ -331,7 +331,7 @@ class PostgresWarehouse(Warehouse):
             ) as newest on true
             where newest.payload_hash is distinct from record.payload_hash
             """,
-            {"now": load.now, "run_id": load.run_id, "load_id": load_id},
+            load.origin(load_id),
         ).rowcount
 
     def _insert_rejections(self, load: Load, load_id: int) -> int:
@@ -345,7 +345,7 @@ class PostgresWarehouse(Warehouse):
             from staged_rejections
             on conflict do nothing
             """,
-            {"contract_version": CONTRACT_VERSION, "now": load.now, "run_id": load.run_id, "load_id": load_id},
+            {"contract_version": CONTRACT_VERSION, **load.origin(load_id)},
         ).rowcount
 
     def _resolve(self, entries: Sequence[QuarantineKey], load_id: int) -> int:

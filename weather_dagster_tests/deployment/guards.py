@@ -90,6 +90,19 @@ def typo_findings(values: Values) -> Findings:
     ]
 
 
+def repetition_findings(values: Values) -> Findings:
+    """What dagster.yaml says though the chart's defaults say it; what a probe asks is one thing."""
+
+    def repeated(ours: Values, theirs: Values, above: str) -> Iterator[str]:
+        for key in ours.keys() & theirs.keys():
+            if ours[key] == theirs[key]:
+                yield f"{above}{key}: {ours[key]} is the default"
+            elif isinstance(ours[key], dict) and isinstance(theirs[key], dict) and key != "httpGet":
+                yield from repeated(ours[key], theirs[key], f"{above}{key}.")
+
+    return sorted(repeated(values, chart_data("dagster-default-values")["dagster"], ""))
+
+
 def danger_findings(values: Values) -> Findings:
     """Defaults of the chart that must not come back, and traps of its templates."""
     merged = with_defaults(values)
@@ -110,10 +123,13 @@ def danger_findings(values: Values) -> Findings:
         "postgresqlScheme: SQLAlchemy would look for psycopg 3": merged["postgresql"]["postgresqlScheme"]
         != "postgresql+psycopg2",
         "run monitoring is off": not merged["dagsterDaemon"]["runMonitoring"]["enabled"],
+        # A run must end as it began: steps of a dead pod are not resumed, the run is repeated.
         "maxResumeRunAttempts: code server and runs would need a token": merged["dagsterDaemon"]["runMonitoring"][
             "maxResumeRunAttempts"
         ],
-        "run retries are off": not merged["dagsterDaemon"]["runRetries"].get("maxRetries"),
+        "run retries are off": not all(
+            merged["dagsterDaemon"]["runRetries"].get(key) for key in ("enabled", "maxRetries")
+        ),
         "retention is off": not merged["retention"]["enabled"],
         "no pools": not (merged["concurrency"]["enabled"] and merged["concurrency"]["pools"]["defaultLimit"]),
         "Jobs of runs stay for ever": not launcher["runK8sConfig"]

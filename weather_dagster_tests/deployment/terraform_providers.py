@@ -26,6 +26,7 @@ PASSWORD = "drawnByTheStandIn"
 REPLACING: dict[str, list[AttributePath]] = {
     "kind_cluster": [("name",), ("node_image",), ("wait_for_ready",), ("kind_config",), ("kubeconfig_path",)],
     "kubernetes_namespace_v1": [("metadata", 0, "name")],
+    "kubernetes_default_service_account_v1": [("metadata", 0, "name"), ("metadata", 0, "namespace")],
     "kubernetes_secret_v1": [("metadata", 0, "name"), ("metadata", 0, "namespace"), ("type",)],
     "helm_release": [("name",), ("namespace",)],
 }

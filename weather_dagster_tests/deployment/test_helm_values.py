@@ -22,6 +22,7 @@ from weather_dagster_tests.deployment.guards import (
     danger_findings,
     instance_findings,
     own_variables,
+    repetition_findings,
     schema_findings,
     typo_findings,
 )
@@ -101,6 +102,12 @@ def test_a_misspelt_name_is_found(path: str) -> None:
     assert typo_findings(planted(path, {}))
 
 
+def test_no_value_says_what_the_chart_says_anyway() -> None:
+    assert repetition_findings(own_values()) == []
+    said = merge(own_values(), {"runLauncher": {"type": "K8sRunLauncher"}})
+    assert repetition_findings(said) == ["runLauncher.type: K8sRunLauncher is the default"]
+
+
 def test_no_dangerous_default_of_the_chart_is_left(values: Values) -> None:
     assert danger_findings(values) == []
 
@@ -122,6 +129,7 @@ def test_no_dangerous_default_of_the_chart_is_left(values: Values) -> None:
         ("postgresql/postgresqlScheme", ""),
         ("dagsterDaemon/runMonitoring/enabled", False),
         ("dagsterDaemon/runMonitoring/maxResumeRunAttempts", 1),
+        ("dagsterDaemon/runRetries/enabled", False),
         ("dagsterDaemon/runRetries/maxRetries", 0),
         ("retention/enabled", False),
         ("concurrency/enabled", False),

@@ -312,9 +312,11 @@ def signs_in(url: str) -> bool:
 )
 @pytest.mark.skipif(not shutil.which("sed"), reason="there is no sed on the PATH")
 def test_a_url_of_a_secret_is_led_through_the_port_forward(asked: str) -> None:
-    (expression,) = re.findall(r'^url\(\) .* \| sed "(.*)"; \}$', text(), re.MULTILINE)
+    ways = re.findall(r"^ *url\(\) .* \| sed (['\"])(.*)\1; \}$", text(), re.MULTILINE)
     url = f"postgresql://postgres:secret@weather-postgres-rw:5432/weather?{asked}"
-    line = ["sed", expression.replace("$2", "5433")]
-    led = subprocess.run(line, input=url, capture_output=True, text=True, check=True).stdout.strip()
+    led = []
+    for _, expression in ways:
+        line = ["sed", expression.replace("$2", "5433")]
+        led.append(subprocess.run(line, input=url, capture_output=True, text=True, check=True).stdout.strip())
     # The name in the server's certificate is not that of the port-forward.
-    assert led == "postgresql://postgres:secret@127.0.0.1:5433/weather"
+    assert led == [f"postgresql://postgres:secret@127.0.0.1:{port}/weather" for port in (5432, 5433)]

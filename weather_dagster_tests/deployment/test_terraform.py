@@ -524,38 +524,6 @@ def test_a_secret_in_the_state_is_found(terraform: Terraform, applied: dict[str,
     assert secrets_in(state.read_text(encoding="utf-8")) == [KEY]
 
 
-@pytest.mark.integration
-@needs_terraform
-def test_in_production_what_the_readme_lets_one_say_once_is_all_that_is_said(
-    terraform: Terraform, tmp_path: Path
-) -> None:
-    root = planted(tmp_path, "platform/main.tf", "", "")
-    told = (TERRAFORM / "README.md").read_text(encoding="utf-8")
-    (context,) = re.findall(r"echo '(.*)' > terraform/cluster/settings.auto.tfvars", told)
-    said = re.findall(
-        r"^( *)cat >>? terraform/platform/settings.auto.tfvars <<'VARS'\n(.*?)^\1VARS\n", told, re.DOTALL | re.MULTILINE
-    )
-    assert len(said) == 2
-    (source, target) = re.findall(r"^cp (\S+) terraform/(\S+) ", told, re.MULTILINE)[0]
-    (root / "cluster" / "settings.auto.tfvars").write_text(context, encoding="utf-8")
-    (root / "platform" / "settings.auto.tfvars").write_text("".join(lines for _, lines in said), encoding="utf-8")
-    shutil.copy(PROJECT / source, root / target)
-    for module in MODULES:
-        done = terraform(module, "apply", "-auto-approve", root=root)
-        assert done.returncode == 0, done.stderr
-    shown = json.loads(terraform("platform", "show", "-json", root=root).stdout)
-    assert shown["values"]["outputs"]["open"]["value"]["open"][0].startswith("https://")
-    resources = {each["address"]: each["values"] for each in shown["values"]["root_module"]["resources"]}
-    assert "repository: ghcr.io/acme/weather-code-location" in resources["helm_release.dagster"]["values"][0]
-    maps = {
-        name_of(each): each["data"]
-        for each in rendered_objects(resources["helm_release.objects"]["values"])
-        if "data" in each
-    }
-    assert maps["weather-settings"]["WEATHER_PROVIDER"] == "open_meteo"
-    assert maps["weather-places"]["places.yaml"] == (PROJECT / source).read_text(encoding="utf-8")
-
-
 DATABASE_SECRETS = {
     "dagster-postgresql",
     "weather-postgres",
@@ -825,7 +793,8 @@ def test_another_choice_begins_a_new_code_server_and_nothing_else_does(
             "dagster-user-deployments = { others",
             {"code", "run"},
         ),
-        ("platform/main.tf", "${local.pull_secret}$${1}", "$${1}", {"ours"}),
+        ("platform/main.tf", "    name = var.image_pull_secret", '    name = "other"', {"ours"}),
+        ("platform/main.tf", ", kubernetes_default_service_account_v1.weather]", "]", {"ours"}),
     ],
 )
 def test_every_pod_pulls_with_the_secret(
@@ -845,10 +814,11 @@ def test_every_pod_pulls_with_the_secret(
     assert guards.kubernetes_findings(objects) == []
     found = {pod_kind(pod, template) for pod, template in pods(objects)}
     assert found == {"chart", "code", "ours"}
+    of_account = pull_secrets_of_account(plan)
     lacking = {
         pod_kind(pod, template)
         for pod, template in pods(objects)
-        if template["spec"].get("imagePullSecrets") != [{"name": "ghcr"}]
+        if pull_secrets(template, of_account) != [{"name": "ghcr"}]
     }
     for pod, template in pods(objects):
         if pod == CODE_SERVER:
@@ -859,6 +829,24 @@ def test_every_pod_pulls_with_the_secret(
             )
             lacking |= set() if context["k8s"].get("image_pull_secrets") == [{"name": "ghcr"}] else {"run"}
     assert lacking == without
+
+
+def pull_secrets(template: Object, of_account: list[Object]) -> list[Object]:
+    """What the pods of a template pull with; those of the default account and with nothing of their own have its."""
+    spec = template["spec"]
+    return list(spec.get("imagePullSecrets") or ([] if "serviceAccountName" in spec else of_account))
+
+
+def pull_secrets_of_account(plan: dict[str, Any]) -> list[Object]:
+    """What the default account has, if it has it before the pods of the manifests are made."""
+    account = "kubernetes_default_service_account_v1.weather"
+    (release,) = (
+        each for each in plan["configuration"]["root_module"]["resources"] if each["address"] == "helm_release.objects"
+    )
+    if account not in release["depends_on"]:
+        return []
+    (after,) = (e["change"]["after"] for e in plan["resource_changes"] if e["address"] == f"{account}[0]")
+    return list(after["image_pull_secret"])
 
 
 def pod_kind(pod: str, template: Object) -> str:

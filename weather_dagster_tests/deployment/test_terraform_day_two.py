@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from weather_dagster_tests.deployment.rendering import PROJECT
+from weather_dagster_tests.deployment.rendering import PROJECT, name_of
 from weather_dagster_tests.deployment.terraform_providers import stand_ins
 from weather_dagster_tests.deployment.test_instructions import OPERATIONS, TERRAFORM, block
 from weather_dagster_tests.deployment.test_terraform import (
@@ -24,6 +24,7 @@ from weather_dagster_tests.deployment.test_terraform import (
     copied,
     needs_terraform,
     plant,
+    rendered_objects,
 )
 
 pytestmark = [
@@ -166,6 +167,48 @@ def test_what_is_said_once_in_production_holds_for_every_later_apply(production:
     assert changes(production.plan("platform")) == {"helm_release.objects"}
     production.settings("platform").unlink()
     assert "say environment" in production.refused("platform")
+
+
+@pytest.mark.parametrize(("adding", "provider"), [("cat >>", "open_meteo"), ("cat >", None)])
+def test_what_is_chosen_before_production_is_said_holds_in_its_first_apply(
+    clone: Clone, adding: str, provider: str | None
+) -> None:
+    choosing = block(TERRAFORM, "WEATHER_PROVIDER")
+    (source,) = re.findall(r"^cp (\S+) ", choosing)
+    (clone.folder / source).parent.mkdir()
+    shutil.copy(PROJECT / source, clone.folder / source)
+    # There is nothing to apply to yet.
+    clone(choosing.replace("terraform -chdir=terraform/platform apply\n", ""))
+    clone(block(TERRAFORM, "existing_context").replace("cat >>", adding))
+    shown = json.loads(clone("terraform -chdir=terraform/platform show -json"))["values"]
+    assert shown["outputs"]["open"]["value"]["open"][0].startswith("https://")
+    resources = {each["address"]: each["values"] for each in shown["root_module"]["resources"]}
+    assert "repository: ghcr.io/acme/weather-code-location" in resources["helm_release.dagster"]["values"][0]
+    maps = {
+        name_of(each): each["data"]
+        for each in rendered_objects(resources["helm_release.objects"]["values"])
+        if "data" in each
+    }
+    assert maps["weather-settings"].get("WEATHER_PROVIDER") == provider
+    places = (PROJECT / source).read_text(encoding="utf-8")
+    assert maps.get("weather-places", {}).get("places.yaml") == (places if provider else None)
+
+
+def test_a_cluster_whose_context_has_another_name_gets_the_former(production: Clone) -> None:
+    # As one's own clone has it, with the state of the platform that the team shares.
+    (production.root / "cluster" / "terraform.tfstate").unlink()
+    former = production.settings("cluster").read_text(encoding="utf-8")
+    production.settings("cluster").write_text('existing_context = "arn:aws:eks:prod"\n', encoding="utf-8")
+    production("terraform -chdir=terraform/cluster apply")
+    told = production.refused("platform")
+    assert "of prod, the settings name production in the namespace weather of arn:aws:eks:prod" in told
+    assert "`kubectl config rename-context`" in told
+    assert "`kubectl config rename-context MINE prod`" in TERRAFORM
+    production.settings("cluster").write_text(former, encoding="utf-8")
+    assert "`kubectl config rename-context`" in production.refused("cluster")
+    (production.root / "cluster" / "terraform.tfstate").unlink()
+    production("terraform -chdir=terraform/cluster apply")
+    assert changes(production.plan("platform")) == set()
 
 
 def test_own_values_hold_for_every_later_apply(kind: Clone) -> None:

@@ -39,7 +39,7 @@ def test_a_model_reads_bronze_or_one_other_model(dbt: Dbt) -> None:
 
 def test_a_password_that_dbt_would_hide_in_the_names_of_models_is_refused() -> None:
     manifest = load_dbt_project("postgres").manifest_path
-    for password in ("weather", "gold", "data", "a"):
+    for password in ("weather", "gold", "data", "a", "pass", "success", "error", "Node"):
         with pytest.raises(ConfigurationError, match="take a longer password") as refused:
             require_readable_events({"DBT_ENV_SECRET_POSTGRES_PASSWORD": password}, manifest)
         assert f"'{password}'" not in str(refused.value)

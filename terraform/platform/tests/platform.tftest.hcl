@@ -188,7 +188,7 @@ run "lets_the_ingestor_in_with_registry_and_pull_secret" {
   }
 
   assert {
-    condition     = [for each in yamldecode(helm_release.objects.values[0]).objects : each.spec.jobTemplate.spec.template.spec.imagePullSecrets if each.metadata.name == "weather-ingestor"] == [[{ name = "ghcr" }]]
+    condition     = [for account in kubernetes_default_service_account_v1.weather : [for secret in account.image_pull_secret : secret.name]] == [["ghcr"]]
     error_message = "The ingestor is pulled without the Secret."
   }
 }
