@@ -249,17 +249,13 @@ def test_a_lock_that_is_missing_or_stale_is_told(tmp_path: Path) -> None:
     def told() -> str:
         return subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
 
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
     lock = tmp_path / ".terraform.lock.hcl"
-    git("init")
+    git(tmp_path, "init")
     # As `terraform init` leaves it where none was committed.
     lock.write_text("version = 1")
     assert told().startswith("::warning::.terraform.lock.hcl is missing or stale")
-    git("add", ".")
-    git("commit", "--message", "Lock")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--message", "Lock")
     assert told() == ""
     lock.write_text("version = 2")
     assert "stale" in told()
