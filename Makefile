@@ -65,9 +65,11 @@ bench: $(VENV)/installed-dev $(VENV)/installed-bench ## measure; see benchmarks/
 
 COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate
 
+# Superset has the platform's DuckDB: a file that a newer one wrote is not opened by an older one.
 lock: $(VENV)/installed-dev ## resolve constraints.txt and Superset's again
 	$(COMPILE) --all-extras setup.py -o constraints.txt
-	$(COMPILE) weather_superset/requirements.txt -o weather_superset/constraints.txt
+	grep '^duckdb==' constraints.txt | $(COMPILE) --constraint - weather_superset/requirements.txt \
+		-o weather_superset/constraints.txt
 
 images: ## build the container images, which needs Docker
 	for target in code-location ingestor superset; do \

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,19 +14,20 @@ from typing import Any, TypeVar
 import duckdb
 import httpx
 import pytest
-import yaml
 
 from weather_dagster.automation.instance import WORKSPACE_FILE
 from weather_dagster.hours import HOUR, HourRange, floor_hour, format_hour, utc_now
 from weather_dagster.partitions import partition_key
 from weather_dagster.settings import realm
 from weather_dagster_tests.conftest import BIN, KEY, free_port, without_settings
-from weather_dagster_tests.deployment.workflow_guards import SCRIPTS, WORKFLOWS
+from weather_dagster_tests.deployment.workflow_guards import SCRIPTS
 
 pytestmark = pytest.mark.integration
 
 T = TypeVar("T")
 PLACES = 10
+SCRIPT = SCRIPTS / "backfill.py"
+"""With which .github/workflows/kind.yml starts a backfill."""
 BRONZE = [["bronze", name] for name in ("observations", "forecasts", "air_quality")]
 
 LAUNCH_JOB = """
@@ -46,13 +46,6 @@ mutation ($location: String!) {
       assetCheckSelection: [{assetKey: {path: ["bronze", "observations"]}, name: "completeness"}]
     }
   }) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
-}
-"""
-LAUNCH_BACKFILL = """
-mutation ($assets: [AssetKeyInput!]!, $partitions: [String!]!) {
-  launchPartitionBackfill(backfillParams: {assetSelection: $assets, partitionNames: $partitions}) {
-    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
-  }
 }
 """
 RUN = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
@@ -84,7 +77,8 @@ class Dagster:
     """A running `weather dev`, spoken to over GraphQL."""
 
     def __init__(self, port: int) -> None:
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The data of an answer without errors."""
@@ -105,6 +99,10 @@ class Dagster:
             lambda status: status in ("SUCCESS", "FAILURE", "CANCELED"),
             timeout=180,
         )
+
+    def newest_backfill(self) -> Any:
+        """The one that was launched last, in a list, which is empty before the first."""
+        return self.ask(BACKFILLS)["partitionBackfillsOrError"]["results"]
 
     def assets(self) -> dict[str, Any]:
         return {"/".join(node["assetKey"]["path"]): node for node in self.ask(ASSETS)["assetNodes"]}
@@ -244,16 +242,14 @@ def test_a_backfill_of_48_hours_is_one_bronze_run_and_one_dbt_run(
     last = floor_hour(utc_now()) - 2 * HOUR
     hours = HourRange(last - 47 * HOUR, last)
     before = {key: node["partitionStats"] for key, node in dagster.assets().items()}
-    selection = [{"path": n["assetKey"]["path"]} for n in dagster.assets().values() if n["isMaterializable"]]
-    launched = dagster.ask(LAUNCH_BACKFILL, assets=selection, partitions=[partition_key(h) for h in hours])
-    backfill = launched["launchPartitionBackfill"]
-    assert backfill["__typename"] == "LaunchBackfillSuccess", backfill
-    state = wait_for(
-        lambda: dagster.ask(BACKFILL, id=backfill["backfillId"])["partitionBackfillOrError"],
-        lambda state: state["status"] in ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "COMPLETED"),
-        timeout=400,
+    done = subprocess.run(
+        [sys.executable, SCRIPT, dagster.url, *map(partition_key, hours)], capture_output=True, text=True, timeout=400
     )
-    assert state["status"] == "COMPLETED_SUCCESS", state
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "'status': 'COMPLETED_SUCCESS'" in done.stdout
+    assert done.stdout.count("'status': 'SUCCESS'") == 2
+    (backfill,) = dagster.newest_backfill()
+    state = dagster.ask(BACKFILL, id=backfill["id"])["partitionBackfillOrError"]
     layers = [{asset["path"][0] for asset in run["assetSelection"]} for run in state["runs"]]
     # The quarantine is of bronze, but has no partitions: it runs with the models.
     assert sorted(layers, key=len) == [{"bronze"}, {"bronze", "silver", "gold", "report"}]
@@ -277,40 +273,18 @@ def test_a_backfill_of_48_hours_is_one_bronze_run_and_one_dbt_run(
     assert rows == PLACES * 48
 
 
-def line_of_kind(url: str) -> str:
-    """The line of .github/workflows/kind.yml that starts a backfill, for another web server."""
-    steps = yaml.safe_load((WORKFLOWS / "kind.yml").read_text(encoding="utf-8"))["jobs"]["install"]["steps"]
-    (found,) = [
-        line for step in steps for line in re.findall(r"^python3 .*", step.get("run", ""), re.MULTILINE | re.DOTALL)
-    ]
-    assert "http://127.0.0.1:3000 " in found
-    return str(found).replace("http://127.0.0.1:3000", url)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the workflow's runner is one of Linux, whose date counts hours")
-def test_the_workflow_on_kind_fills_two_hours_through_the_web_server(dagster: Dagster) -> None:
-    line = line_of_kind(str(dagster.client.base_url).rstrip("/"))
-    done = subprocess.run(["bash", "-ec", line], cwd=SCRIPTS.parents[1], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "'status': 'COMPLETED_SUCCESS'" in done.stdout
-    assert done.stdout.count("'status': 'SUCCESS'") == 2
-
-
 def test_the_script_of_the_workflow_fails_when_there_is_no_such_hour_and_when_the_backfill_is_cancelled(
     dagster: Dagster,
 ) -> None:
-    command = [sys.executable, SCRIPTS / "backfill.py", str(dagster.client.base_url).rstrip("/")]
+    command = [sys.executable, SCRIPT, dagster.url]
     done = subprocess.run([*command, "2026-01-01T00:00"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "2026-01-01T00:00" in done.stderr
 
-    def newest() -> Any:
-        return dagster.ask(BACKFILLS)["partitionBackfillsOrError"]["results"]
-
-    before = newest()
+    before = dagster.newest_backfill()
     hour = partition_key(floor_hour(utc_now()) - timedelta(hours=70))
     process = subprocess.Popen([*command, hour], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    (backfill,) = wait_for(newest, lambda found: found != before, timeout=60)
+    (backfill,) = wait_for(dagster.newest_backfill, lambda found: found != before, timeout=60)
     dagster.ask(CANCEL, id=backfill["id"])
     _, told = process.communicate(timeout=180)
     assert (process.returncode, told) == (1, "the backfill failed\n")

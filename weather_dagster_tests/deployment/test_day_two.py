@@ -1,16 +1,15 @@
 """The steps of docs/operations.md do what they say, typed into a shell with a stand-in for the cluster."""
 
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
 import yaml
 
+from weather_dagster_tests.deployment import typing_in
 from weather_dagster_tests.deployment.guards import (
     Findings,
     archive_findings,
@@ -23,7 +22,6 @@ from weather_dagster_tests.deployment.guards import (
     service_findings,
 )
 from weather_dagster_tests.deployment.rendering import (
-    PROJECT,
     VALUES,
     Object,
     has_own_server,
@@ -36,9 +34,8 @@ from weather_dagster_tests.deployment.rendering import (
 
 pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="there is no sh on the PATH")
 
-OPERATIONS = PROJECT / "docs" / "operations.md"
 # Answers of a cluster: each `get` of a thing takes the next line of a file named after it, and stays at the last.
-CLUSTER = """#!/bin/sh
+CLUSTER = """
 echo "$(basename "$0") $*" >> said
 case "$1 $2" in
 "get job/"* | "get job.batch/"* | "get externalsecret")
@@ -59,29 +56,16 @@ esac
 
 def block(part: str) -> str:
     """The block of the page in which ``part`` is."""
-    told = re.findall(r"^( *)```sh\n(.*?)^\1```$", OPERATIONS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    (found,) = [dedent(lines) for _, lines in told if part in lines]
-    return found
+    return typing_in.block(typing_in.OPERATIONS, part)
 
 
 def type_in(told: str, folder: Path, **answers: str) -> subprocess.CompletedProcess[str]:
     """Type lines into a shell, with the functions and what the cluster answers."""
-    for name in ("kubectl", "helm", "terraform"):
-        (folder / name).write_text(CLUSTER, encoding="utf-8")
-        (folder / name).chmod(0o755)
-    (folder / "sleep").write_text("#!/bin/sh\n", encoding="utf-8")
-    (folder / "sleep").chmod(0o755)
+    typing_in.stand_in(folder, CLUSTER, "kubectl", "helm", "terraform")
+    typing_in.stand_in(folder, "", "sleep")
     for name, answer in answers.items():
         (folder / name.replace("_", "-")).write_text(answer, encoding="utf-8")
-    return subprocess.run(
-        ["sh", "-c", block("finish() {") + told],
-        cwd=folder,
-        env={"PATH": f"{folder}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return typing_in.type_in(block("finish() {") + told, folder, options="")
 
 
 @pytest.mark.parametrize(

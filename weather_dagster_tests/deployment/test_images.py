@@ -1,6 +1,8 @@
 """The Dockerfile, without a Docker engine: each guard passes on it, and fails on a planted fault."""
 
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +197,23 @@ def test_superset_s_lock_answers_what_it_needs(lock: str, finding: list[str]) ->
     wanted = guards.pip_requirements(DOCKERFILE, "build-superset")
     assert {"apache-superset==6.1.0", "psycopg2-binary", "duckdb-engine", "databricks-sqlalchemy<2"} <= set(wanted)
     assert guards.pin_findings(wanted, lock, PLATFORM_LOCK) == finding
+
+
+@pytest.mark.skipif(sys.platform == "win32" or not shutil.which("make"), reason="there is no make or no sh")
+def test_superset_s_lock_is_made_with_the_platform_s_duckdb(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "$@"\ncat\n')
+    python.chmod(0o755)
+    (tmp_path / "installed-dev").touch()
+    told = subprocess.run(
+        ["make", "--silent", "lock", f"VENV={tmp_path}"],
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    platform, superset, *said = told
+    assert platform.endswith("-o constraints.txt")
+    assert " --constraint - weather_superset/requirements.txt " in superset
+    assert said == [f"duckdb=={guards.pins(PLATFORM_LOCK)['duckdb']}"]
 
 
 def only_in_the_ingestor(installed: list[str]) -> set[str]:

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from datetime import timedelta
 from pathlib import Path
-from textwrap import dedent
 
 import psycopg
 import pytest
@@ -15,7 +14,7 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from weather_dagster.hours import floor_hour, format_hour, utc_now
-from weather_dagster_tests.conftest import BIN, Weather, without_settings
+from weather_dagster_tests.conftest import Weather
 from weather_dagster_tests.deployment.conftest import BINARIES, platform_postgres
 from weather_dagster_tests.deployment.guards import (
     PLACES_FOLDER,
@@ -37,6 +36,7 @@ from weather_dagster_tests.deployment.rendering import (
     stack,
 )
 from weather_dagster_tests.deployment.test_day_two import of_production
+from weather_dagster_tests.deployment.typing_in import DEPLOYMENT, OPERATIONS, block, stand_in, type_in
 from weather_dagster_tests.postgres import running_server
 
 pytestmark = [
@@ -44,36 +44,10 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("sh"), reason="there is no sh on the PATH"),
 ]
 
-DEPLOYMENT = (PROJECT / "docs" / "deployment.md").read_text(encoding="utf-8")
-OPERATIONS = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
-TERRAFORM = (PROJECT / "terraform" / "README.md").read_text(encoding="utf-8")
-
-
-def block(page: str, part: str, language: str = "sh") -> str:
-    """The one block of a page in which a text is."""
-    blocks = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", page, re.DOTALL | re.MULTILINE)
-    (found,) = [dedent(told) for _, told in blocks if part in told]
-    return found
-
-
-def type_in(told: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Type lines into a shell; the first that fails ends it."""
-    environment = {**without_settings(), "PATH": f"{folder}:{BIN}:{BINARIES}:{os.environ['PATH']}", **variables}
-    return subprocess.run(
-        ["sh", "-eu"], input=told, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def stand_in(folder: Path, script: str) -> None:
-    """A ``kubectl`` that does what a script says."""
-    path = folder / "kubectl"
-    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-    path.chmod(0o755)
-
 
 def test_by_hand_every_secret_that_kind_must_have_is_made_with_its_keys(tmp_path: Path) -> None:
     # kubectl --namespace weather create secret generic NAME --from-env-file=/dev/stdin
-    stand_in(tmp_path, 'cat > "$6.env"')
+    stand_in(tmp_path, 'cat > "$6.env"', "kubectl")
     done = type_in(block(DEPLOYMENT, "secret()"), tmp_path)
     assert done.returncode == 0, done.stderr
     made = {
@@ -246,7 +220,7 @@ def test_a_laptop_s_bronze_takes_the_place_of_what_the_cluster_has_fetched(weath
                 ("weather-warehouse", "weather_writer"),
             )
         )
-        stand_in(tmp_path, f'[ "$1" = get ] || exit 0\ncase "$3" in\n{cases}\nesac')
+        stand_in(tmp_path, f'[ "$1" = get ] || exit 0\ncase "$3" in\n{cases}\nesac', "kubectl")
         forwarded = making.replace("@127.0.0.1:5432/", f"@127.0.0.1:{server.port}/")
         assert forwarded != making
         (way,) = re.findall(r"^url\(\).*$", forwarded, re.MULTILINE)

@@ -17,10 +17,9 @@ from weather_dagster.checks.definitions import SILVER_CHECKS
 from weather_dagster.checks.freshness import FRESHNESS
 from weather_dagster.cli import app
 from weather_dagster_tests.deployment.conftest import BINARIES, PASSWORDS, Postgres
-from weather_dagster_tests.deployment.guards import quota_findings, schema_findings, typo_findings
+from weather_dagster_tests.deployment.guards import declared_secrets, quota_findings, schema_findings, typo_findings
 from weather_dagster_tests.deployment.rendering import (
     PROJECT,
-    VALUES,
     has_own_server,
     manifests,
     merge,
@@ -65,11 +64,14 @@ def text() -> str:
 
 def left_out(document: str) -> Findings:
     """Alerts and Secrets that the document says nothing of."""
-    secrets = yaml.safe_load((VALUES / "secrets.yaml").read_text(encoding="utf-8"))
     _, _, rotation = document.partition("## Rotate a Secret")
     _, _, alerts = document.partition("## What each alert means")
     return [
-        *(f"Secret {name}" for name in map(undated, secrets) if f"`{name}`" not in rotation.partition("\n## ")[0]),
+        *(
+            f"Secret {name}"
+            for name in map(undated, declared_secrets())
+            if f"`{name}`" not in rotation.partition("\n## ")[0]
+        ),
         *(f"alert {name}" for name in sorted(ALERTS) if not re.search(rf"{name}\b", alerts)),
     ]
 

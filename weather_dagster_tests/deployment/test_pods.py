@@ -43,7 +43,7 @@ from weather_dagster_tests.deployment.rendering import (
     with_defaults,
     with_settings,
 )
-from weather_dagster_tests.test_dagster_dev import BACKFILL, BRONZE, LAUNCH_BACKFILL, LAUNCH_CHECK, Dagster, wait_for
+from weather_dagster_tests.test_dagster_dev import BACKFILL, BRONZE, LAUNCH_CHECK, Dagster, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -134,6 +134,13 @@ def deployed(node: Node, name: str) -> Object:
 CODE = "weather-dagster-user-deployments-weather"
 WEBSERVER = "weather-dagster-webserver"
 DAEMON = "weather-dagster-daemon"
+LAUNCH_BACKFILL = """
+mutation ($assets: [AssetKeyInput!]!, $partitions: [String!]!) {
+  launchPartitionBackfill(backfillParams: {assetSelection: $assets, partitionNames: $partitions}) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  }
+}
+"""
 STOP_SENSOR = """
 mutation ($id: String!) { stopSensor(id: $id) { __typename ... on PythonError { message } } }
 """
@@ -279,7 +286,19 @@ def test_every_probe_of_the_deployments_is_passed(platform: Platform) -> None:
     for pod in (platform.code, platform.webserver, platform.daemon):
         probes = [probe for probe in pod.container if probe.endswith("Probe")]
         assert {"startupProbe", "livenessProbe"} <= set(probes), pod.name
-        assert [probe for probe in probes if not pod.answers(probe)] == [], pod.name
+        assert [probe for probe in strictest(pod.container, probes) if not pod.answers(probe)] == [], pod.name
+
+
+def strictest(container: Object, probes: list[str]) -> list[str]:
+    """Of those that ask the same the one that waits the shortest: what passes it passes the others."""
+
+    def wait(probe: str) -> int:
+        return int(container[probe]["timeoutSeconds"])
+
+    def asked(probe: str) -> str:
+        return json.dumps([container[probe].get(handler) for handler in ("exec", "httpGet", "tcpSocket", "grpc")])
+
+    return list({asked(probe): probe for probe in sorted(probes, key=wait, reverse=True)}.values())
 
 
 def test_a_pod_has_the_rights_of_its_object_and_no_more(platform: Platform) -> None:

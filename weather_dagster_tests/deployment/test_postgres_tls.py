@@ -25,6 +25,7 @@ from pydantic import SecretStr
 if sys.platform != "linux":
     pytest.skip("certificates are made by OpenSSL 3, which Linux has", allow_module_level=True)
 
+from weather_dagster.errors import WarehouseError
 from weather_dagster.hours import floor_hour, format_hour, utc_now
 from weather_dagster.warehouse.postgres import PostgresStore
 from weather_dagster_tests.conftest import BIN, Weather, without_settings
@@ -120,21 +121,21 @@ def urls(way: Door) -> dict[str, str]:
     return found
 
 
-def attempts(way: Door, weather: Weather, folder: Path) -> dict[str, str]:
-    """What clients in the pods, `weather` by the Secret it has, say when they cannot connect; nothing when they can."""
-    told = urls(way)
-    # The name is a Service's; its address is here.
-    settings = {"PGHOSTADDR": HOST, "WEATHER_ENV": "cluster", "WEATHER_HOME": str(folder)}
-    hour = format_hour(floor_hour(utc_now()))
+HERE = {"PGHOSTADDR": HOST}
+"""The name is a Service's; its address is here."""
+COMMANDS = {
+    "weather-warehouse-owner": "warehouse migrate",
+    "weather-postgres": "warehouse roles",
+    "weather-warehouse": "ingest --from HOUR --to HOUR --place quito",
+}
+"""What pods run of `weather`, by the Secret that they have."""
+
+
+def processes(way: Door, folder: Path) -> dict[str, str]:
+    """What dbt and Dagster in the pods say when they cannot connect; nothing when they can."""
+    settings = {**HERE, "WEATHER_ENV": "cluster", "WEATHER_HOME": str(folder)}
+    store = PostgresStore(SecretStr(urls(way)["weather-warehouse"]))
     said = {}
-    for secret, line in {
-        "weather-warehouse-owner": "warehouse migrate",
-        "weather-postgres": "warehouse roles",
-        "weather-warehouse": f"ingest --from {hour} --to {hour} --place quito",
-    }.items():
-        done = weather(*line.split(), **settings, WEATHER_POSTGRES_URL=told[secret])
-        said[secret] = done.stderr if done.returncode else ""
-    store = PostgresStore(SecretStr(told["weather-warehouse"]))
     done = subprocess.run(
         [BIN / "dbt", "debug", "--connection", "--target", "postgres", "--profiles-dir", ".", "--log-path", folder],
         cwd=PROJECT / "weather_dbt", env={**without_settings(), **settings, **store.dbt_environment()},
@@ -154,14 +155,29 @@ def attempts(way: Door, weather: Weather, folder: Path) -> dict[str, str]:
     return said
 
 
-CLIENTS = ("weather-warehouse-owner", "weather-postgres", "weather-warehouse", "dbt", "dagster")
+def opening(url: str) -> str:
+    """What any command of `weather` says when it cannot connect; nothing when it can."""
+    try:
+        PostgresStore(SecretStr(url)).exists()
+    except WarehouseError as error:
+        return str(error)
+    return ""
+
+
+CLIENTS = (*COMMANDS, "dbt", "dagster")
 
 
 def test_every_client_connects_to_the_server_of_that_name(
     server: Postgres, authority: Path, weather: Weather, tmp_path: Path
 ) -> None:
+    hour = format_hour(floor_hour(utc_now()))
+    settings = {**HERE, "WEATHER_ENV": "cluster", "WEATHER_HOME": str(tmp_path)}
     with door(server, authority, authority) as way:
-        assert attempts(way, weather, tmp_path) == dict.fromkeys(CLIENTS, "")
+        told = urls(way)
+        for secret, line in COMMANDS.items():
+            done = weather(*line.replace("HOUR", hour).split(), **settings, WEATHER_POSTGRES_URL=told[secret])
+            assert done.returncode == 0, done.stderr
+        assert processes(way, tmp_path) == {"dbt": "", "dagster": ""}
 
 
 @pytest.mark.parametrize(
@@ -172,13 +188,23 @@ def test_every_client_connects_to_the_server_of_that_name(
     ],
 )
 def test_every_client_refuses_another_server(
-    name: str, is_ours: bool, refusal: str, server: Postgres, authority: Path, weather: Weather, tmp_path: Path
+    name: str,
+    is_ours: bool,
+    refusal: str,
+    server: Postgres,
+    authority: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for variable, value in HERE.items():
+        monkeypatch.setenv(variable, value)
     other = certificates(tmp_path / "other", name)
     with door(server, other, other if is_ours else authority) as way:
-        said = attempts(way, weather, tmp_path)
+        told = urls(way)
+        said = {**{secret: opening(told[secret]) for secret in COMMANDS}, **processes(way, tmp_path)}
         assert [client for client in CLIENTS if refusal not in said[client]] == [], said
         # It is the URL that makes them look.
-        url = f"{urls(way)['weather-warehouse'].partition('?')[0]}?sslmode=require"
-        with psycopg.connect(url, hostaddr=HOST) as connection:
+        without = {secret: f"{told[secret].partition('?')[0]}?sslmode=require" for secret in COMMANDS}
+        assert {secret: opening(url) for secret, url in without.items()} == dict.fromkeys(COMMANDS, "")
+        with psycopg.connect(without["weather-warehouse"]) as connection:
             assert connection.pgconn.ssl_in_use

@@ -21,7 +21,7 @@ from hcl2 import SerializationOptions
 from helm_python import Chart
 
 from weather_dagster_tests.deployment import guards, image_guards
-from weather_dagster_tests.deployment.guards import choosable
+from weather_dagster_tests.deployment.guards import choosable, declared_secrets
 from weather_dagster_tests.deployment.rendering import (
     MANIFESTS,
     PROJECT,
@@ -153,7 +153,7 @@ def _kustomized(folder: Path) -> Iterator[Path]:
 def secret_findings(root: Path) -> Findings:
     """Secrets and keys of secrets.yaml that Terraform does not make, or makes with a text from this repository."""
     made: dict[str, dict[str, str]] = read("platform", root)["locals"]["secret_data"]
-    declared = yaml.safe_load((VALUES / "secrets.yaml").read_text(encoding="utf-8"))
+    declared = declared_secrets()
     findings = [
         f"Secret {name} is not made"
         for name, entry in declared.items()

@@ -17,7 +17,6 @@ import pytest
 
 from weather_dagster_tests.deployment.rendering import PROJECT, name_of
 from weather_dagster_tests.deployment.terraform_providers import stand_ins
-from weather_dagster_tests.deployment.test_instructions import OPERATIONS, TERRAFORM, block
 from weather_dagster_tests.deployment.test_terraform import (
     DATABASE_SECRETS,
     changes,
@@ -26,6 +25,7 @@ from weather_dagster_tests.deployment.test_terraform import (
     plant,
     rendered_objects,
 )
+from weather_dagster_tests.deployment.typing_in import OPERATIONS, TERRAFORM, block
 
 pytestmark = [
     pytest.mark.integration,

@@ -1,6 +1,7 @@
 """The GitHub workflows, without GitHub: each guard passes on them, and fails on a planted fault."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from weather_dagster.hours import HOUR, floor_hour, utc_now
+from weather_dagster.partitions import partition_key
 from weather_dagster_tests.conftest import BIN, free_port
 from weather_dagster_tests.deployment import workflow_guards as guards
 from weather_dagster_tests.deployment.guards import OWN_IMAGES, images
@@ -246,17 +249,13 @@ def test_a_lock_that_is_missing_or_stale_is_told(tmp_path: Path) -> None:
     def told() -> str:
         return subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
 
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
     lock = tmp_path / ".terraform.lock.hcl"
-    git("init")
+    git(tmp_path, "init")
     # As `terraform init` leaves it where none was committed.
     lock.write_text("version = 1")
     assert told().startswith("::warning::.terraform.lock.hcl is missing or stale")
-    git("add", ".")
-    git("commit", "--message", "Lock")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--message", "Lock")
     assert told() == ""
     lock.write_text("version = 2")
     assert "stale" in told()
@@ -308,6 +307,22 @@ def test_the_script_of_a_backfill_says_where_nobody_answers() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{url} does not answer: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the workflow's runner is one of Linux, whose date counts hours")
+def test_the_cluster_of_kind_is_asked_for_two_hours_that_are_over(tmp_path: Path) -> None:
+    steps = yaml.safe_load(WORKFLOWS["kind.yml"])["jobs"]["install"]["steps"]
+    (script,) = (step["run"] for step in steps if "backfill" in step.get("name", ""))
+    line = script[script.index("python3 ") :]
+    (tmp_path / "python3").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    (tmp_path / "python3").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-ec", line], env={"PATH": path}, capture_output=True, text=True, check=True)
+    now = floor_hour(utc_now())
+    told = done.stdout.splitlines()
+    assert told[:2] == [".github/scripts/backfill.py", "http://127.0.0.1:3000"]
+    # Begun before the hour was over.
+    assert told[2:] in [[partition_key(hour - ago * HOUR) for ago in (3, 2)] for hour in (now, now - HOUR)]
 
 
 needs_a_runner = pytest.mark.skipif(
@@ -424,7 +439,9 @@ def test_a_pull_request_builds_the_model_that_it_modifies_and_those_below(tmp_pa
     git(tmp_path, "clone", "--depth=2", origin.as_uri(), str(workspace / "change"))
 
     *steps, last = ("Base", "Data and manifest of the base", "Build what is modified; what is not comes from the base")
-    text = WORKFLOWS["dbt.yml"]
+    # All that the step does, for a day.
+    text = WORKFLOWS["dbt.yml"].replace("demo --days 3", "demo --days 1")
+    assert text != WORKFLOWS["dbt.yml"]
     job = Runner(text, "slim-build", workspace)
     assert job.run("Base").returncode == 0
     job.installed("base", "change")
