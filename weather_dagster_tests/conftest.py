@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -79,7 +80,12 @@ def pytest_xdist_setupnodes() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let workers be as the only process is: the parent's readline exports a terminal's size, which Rich takes."""
+    """Let the tests be alike however they are started."""
+    # A job in the background ignores interrupts, and so does all that it starts; Dagster takes an end for one.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A worker's parent has readline, which exports a terminal's size, which Rich takes.
     if hasattr(config, "workerinput"):
         os.environ.pop("COLUMNS", None)
 
