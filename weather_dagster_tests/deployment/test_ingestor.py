@@ -39,8 +39,9 @@ def asked(job: Object) -> HourRange:
     told = line.replace("exec weather ingest", "echo")
     assert told != line
     said = subprocess.run([shell, option, told], capture_output=True, text=True, check=True).stdout
-    first, last = re.fullmatch(r"--from (\S+) --to (\S+)\n", said).groups()  # type: ignore[union-attr]
-    return HourRange(parse_hour(first, option="--from"), parse_hour(last, option="--to"))
+    hours = re.fullmatch(r"--from (\S+) --to (\S+)\n", said)
+    assert hours, said
+    return HourRange(parse_hour(hours[1], option="--from"), parse_hour(hours[2], option="--to"))
 
 
 def above_the_limit(job: Object, settings: Settings) -> list[str]:

@@ -20,6 +20,26 @@ def test_landing_the_same_rows_again_writes_nothing_at_all(opened: Warehouse) ->
     assert opened.query("select count(*) from bronze.loads") == [(1,)]
 
 
+def test_a_landing_tells_what_it_brought(opened: Warehouse) -> None:
+    land(opened, [observation(hour, 10.0) for hour in DAY], rejections=(rejection(),), run_id="this")
+    assert opened.query_rows("select * from bronze.loads") == [
+        {
+            "load_id": 1,
+            "dataset": "observations",
+            "provider": "simulator",
+            "run_id": "this",
+            "first_hour_utc": DAY.first,
+            "last_hour_utc": DAY.last,
+            "rows_added": 24,
+            "quarantined": 1,
+            "landed_at_utc": START,
+        }
+    ]
+    for table, arrived in (("observations", "ingested_at_utc"), ("quarantine", "quarantined_at_utc")):
+        told = opened.query(f"select distinct load_id, run_id, {arrived} from bronze.{table}")
+        assert told == [(1, "this", START)], table
+
+
 def test_a_correction_adds_a_version_and_going_back_adds_another(opened: Warehouse) -> None:
     for temperature in (10.0, 11.0, 10.0):
         assert land(opened, [observation(START, temperature)]).rows_added == 1
