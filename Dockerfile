@@ -18,6 +18,7 @@ ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-trixie
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /opt/weather
 COPY constraints.txt ./
+# Pip's own cache, as a mount of the build: hadolint knows it at this path alone, and it is in no image.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --constraint constraints.txt pip \
     && python -m venv --without-pip /opt/venv
